@@ -1,1 +1,51 @@
+//! The Kubernetes-compatible front: REST and watches, node streams, webhooks, the git endpoint and
+//! what the command line talks to, all on one TLS port.
 
+mod accept;
+mod admit;
+mod age;
+pub mod api;
+pub mod authority;
+mod authorize;
+mod columns;
+mod continuation;
+pub mod control;
+#[cfg(test)]
+mod control_harness;
+mod delete;
+mod discovery;
+pub mod exchange;
+mod git_http;
+pub mod identity;
+mod leases;
+pub mod logs;
+mod nodes;
+mod nodes_interest;
+mod nodes_mirror;
+mod nodes_registration;
+mod nodes_status;
+mod nodes_stream;
+mod openapi;
+mod path;
+mod pods;
+mod policy;
+mod protobuf;
+pub mod push;
+mod push_follow;
+pub mod query;
+mod read;
+mod reviews;
+mod scale;
+mod select;
+pub mod server;
+pub mod sessions;
+pub mod status;
+mod table;
+mod watch;
+pub mod webhooks;
+mod wire;
+mod write;
+
+pub use api::{Api, Parts};
+pub use authority::Authority;
+pub use server::{Config, ServeError, serve};

@@ -1,1 +1,126 @@
-fn main() {}
+//! Measures Towline side by side with bare Docker, compose and Swarm, in one run on one machine.
+//!
+//! Each figure is the median of several rounds; the rounds of all peers take turns, so that a machine
+//! that drifts drifts for all.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the tables are the product")]
+
+mod bare;
+mod compose;
+mod process;
+mod swarm;
+mod table;
+mod towline;
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Parser;
+
+/// What to measure and how often.
+#[derive(Debug, Parser)]
+pub(crate) struct Arguments {
+    /// Rounds per figure
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// The Docker socket that bare Docker, compose and Towline share
+    #[arg(long, default_value = "/var/run/docker.sock", env = "TOWLINE_DOCKER")]
+    docker: PathBuf,
+    /// The towline binary
+    #[arg(long)]
+    towline: PathBuf,
+    /// Manifests in the large repository
+    #[arg(long, default_value_t = 10_000)]
+    manifests: usize,
+    /// Leave Swarm out
+    #[arg(long)]
+    no_swarm: bool,
+}
+
+/// The image that every peer starts.
+pub(crate) const IMAGE: &str = "towline.local/web:1";
+/// Its next version, for rolling updates.
+pub(crate) const IMAGE_2: &str = "towline.local/web:2";
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(run(arguments))
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let mut table = table::Table::default();
+    let bare = bare::Bare::new(&arguments.docker).await?;
+    let compose = compose::Compose::new(&arguments.docker)?;
+    let swarm = if arguments.no_swarm { None } else { Some(swarm::Swarm::start()?) };
+    let mut towline = towline::Towline::start(&arguments.towline, &arguments.docker, false).await?;
+
+    for round in 0..arguments.rounds {
+        eprintln!("round {} of {}", round + 1, arguments.rounds);
+        for replicas in [1, 10] {
+            table.add(&bare.name(), replicas, "running", bare.run(replicas).await?);
+            if let Some(compose) = &compose {
+                table.add(&compose.name(), replicas, "running", compose.run(replicas)?);
+            }
+            if let Some(swarm) = &swarm {
+                table.add(&swarm.name(), replicas, "running", swarm.run(replicas)?);
+            }
+            let (running, ready) = towline.run(replicas).await?;
+            table.add("Towline, from ref update", replicas, "running", running);
+            table.add("Towline, from ref update", replicas, "Ready", ready);
+        }
+        if let Some(compose) = &compose {
+            table.add(&compose.name(), 10, "rolled", compose.roll(10)?);
+        }
+        if let Some(swarm) = &swarm {
+            table.add(&swarm.name(), 10, "rolled", swarm.roll(10)?);
+        }
+        table.add("Towline, from ref update", 10, "rolled", towline.roll(10).await?);
+    }
+    towline.stop()?;
+
+    let mut pushed = towline::Towline::start(&arguments.towline, &arguments.docker, true).await?;
+    for _ in 0..arguments.rounds {
+        for replicas in [1, 10] {
+            let (running, ready) = pushed.run(replicas).await?;
+            table.add("Towline, from git push", replicas, "running", running);
+            table.add("Towline, from git push", replicas, "Ready", ready);
+        }
+    }
+    pushed.stop()?;
+
+    table.print(&machine());
+
+    let desired = towline::notice_to_desired(&arguments).await?;
+    println!(
+        "\nNotice to desired state, one file of {} manifests: median {} of {} rounds (min {}, max {})",
+        arguments.manifests,
+        table::milliseconds(table::median(&desired)),
+        desired.len(),
+        table::milliseconds(desired.iter().min().copied().unwrap_or_default()),
+        table::milliseconds(desired.iter().max().copied().unwrap_or_default()),
+    );
+    Ok(())
+}
+
+/// How long any single wait may take before the run is given up.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let memory = std::fs::read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(|text| {
+            let kib: u64 = text.lines().next()?.split_whitespace().nth(1)?.parse().ok()?;
+            Some(kib / 1024 / 1024)
+        })
+        .unwrap_or(0);
+    let system = std::fs::read_to_string("/etc/os-release")
+        .ok()
+        .and_then(|text| {
+            text.lines()
+                .find_map(|line| line.strip_prefix("PRETTY_NAME=").map(|name| name.trim_matches('"').to_owned()))
+        })
+        .unwrap_or_default();
+    format!("{}, {cores} cores, {memory} GiB, {system}", jiff::Zoned::now().date())
+}

@@ -29,7 +29,7 @@ pub enum Frame {
         objects: Vec<Object>,
     },
     /// What changed since the frame before. `gone` lists what the node no longer needs or what is
-    /// deleted.
+    /// deleted; it comes before `put`. A ConfigMap or Secret in it is named by its key alone.
     Delta {
         version: u64,
         put: Vec<Object>,
@@ -92,7 +92,19 @@ pub struct Registration {
     pub status: Value,
 }
 
+/// The answer to a [`Registration`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registered {
+    pub cluster: Arc<str>,
+    /// The uid of the Node object.
+    pub uid: Uid,
+    pub incarnation: Incarnation,
+}
+
 /// A request of the server to an agent, over the agent's second connection.
+///
+/// The answer is the body of `POST …/sessions/ID`. With the query `?status=404` (or another error
+/// code) the body is the reason why there is no answer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "camelCase")]
 pub enum SessionRequest {

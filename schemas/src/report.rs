@@ -71,6 +71,7 @@ pub struct UnitReport {
     pub commit: Commit,
     pub outcome: Outcome,
     pub reason: String,
+    #[serde(with = "by_key")]
     pub objects: BTreeMap<Key, ObjectReport>,
 }
 
@@ -96,4 +97,42 @@ pub struct HeldDeletions {
     pub objects: Vec<Key>,
     pub since: Timestamp,
     pub reason: String,
+}
+
+/// JSON wants strings as the keys of a map: objects go as a list that names each one's key.
+mod by_key {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::ObjectReport;
+    use crate::Key;
+
+    #[derive(Serialize)]
+    struct Entry<'a> {
+        key: &'a Key,
+        #[serde(flatten)]
+        report: &'a ObjectReport,
+    }
+
+    #[derive(Deserialize)]
+    struct Owned {
+        key: Key,
+        #[serde(flatten)]
+        report: ObjectReport,
+    }
+
+    pub(super) fn serialize<S: Serializer>(
+        objects: &BTreeMap<Key, ObjectReport>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(objects.iter().map(|(key, report)| Entry { key, report }))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<Key, ObjectReport>, D::Error> {
+        let entries = Vec::<Owned>::deserialize(deserializer)?;
+        Ok(entries.into_iter().map(|entry| (entry.key, entry.report)).collect())
+    }
 }

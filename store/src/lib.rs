@@ -1,18 +1,57 @@
 //! The store: durable state behind one batching writer, served from a copy in memory.
 //!
-//! A pure core ([`copy`]) judges writes, assigns versions and feeds watches; a [`log::Log`] makes
-//! batches durable. Postgres is one log, memory is the other; above that seam the code is the same.
+//! A pure core judges writes ([`judge`]), assigns versions, keeps the copy and feeds watches; a
+//! [`log::Log`] makes batches durable. Postgres is one log, memory is the other; above that seam the
+//! code is the same.
 
+mod clock;
+mod copy;
 pub mod desired;
+pub mod heartbeat;
+mod intern;
+pub mod judge;
 pub mod log;
+mod memory;
+#[cfg(test)]
+mod model_tests;
+pub mod notes;
+pub mod postgres;
+pub mod private;
+mod queue;
+mod retention;
+mod ring;
+mod shared;
+mod watch;
 pub mod write;
+mod writer;
 
-use std::sync::Arc;
+use std::{future::Future, sync::Arc, time::Duration};
 
-use schemas::{Key, Kind, Object, Uid, node::Incarnation, report::Report};
+use parking_lot::Mutex;
+use schemas::{Key, Kind, Object, node::Incarnation, now::Clock, report::Report};
+use serde_json::Value;
+use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
+use tokio_util::sync::CancellationToken;
 
-pub use desired::{Desired, DesiredRow, RevisionWrite};
-pub use write::{Class, Op, Unavailable, Write, WriteError};
+pub use clock::SystemClock;
+pub use desired::{Confirmation, Desired, DesiredRow, Revision, RevisionWrite, UnitAt};
+pub use heartbeat::Heartbeats;
+pub use memory::{Fault, MemoryLog};
+pub use postgres::{MasterKey, PostgresLog};
+pub use private::{PrivateError, PrivateOptions, PrivatePostgres};
+pub use queue::BatchLimits;
+pub use retention::Retention;
+pub use ring::RingLimits;
+pub use shared::View;
+pub use watch::{Change, Gone, Scope, Watch};
+pub use write::{AuditLine, Class, Op, Unavailable, Write, WriteError};
+pub use writer::{Office, Pace};
+
+use intern::Interner;
+use notes::Note;
+use queue::{Answers, Ask, Job, Told};
+use shared::Shared;
+use writer::{Standpoint, Writer};
 
 /// A handle to the store; clones share it.
 #[derive(Clone)]
@@ -20,7 +59,42 @@ pub struct Store {
     inner: Arc<Inner>,
 }
 
-struct Inner {}
+pub(crate) struct Inner {
+    shared: Arc<Shared>,
+    standpoint: Arc<Standpoint>,
+    queue: queue::Sender,
+    log: Arc<dyn log::Log>,
+    clock: Arc<dyn Clock>,
+    pace: Pace,
+    closing: CancellationToken,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.closing.cancel();
+    }
+}
+
+/// How a store is opened. The defaults are those of the design.
+#[derive(Clone)]
+pub struct Options {
+    pub clock: Arc<dyn Clock>,
+    pub pace: Pace,
+    pub ring: RingLimits,
+    pub retention: Retention,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            clock: Arc::new(SystemClock::default()),
+            pace: Pace::default(),
+            ring: RingLimits::default(),
+            retention: Retention::default(),
+        }
+    }
+}
 
 /// A list and the version at which it was complete.
 #[derive(Clone, Debug)]
@@ -30,91 +104,89 @@ pub struct List {
     pub items: Vec<Arc<Object>>,
 }
 
-/// What a watch sees.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Scope {
-    /// Empty: every kind.
-    pub kinds: Vec<Kind>,
-    /// None: every namespace.
-    pub namespace: Option<Arc<str>>,
-}
-
-/// One committed change. Changes of a watch come in the order of their versions, none left out.
-#[derive(Clone, Debug)]
-pub struct Change {
-    pub version: u64,
-    pub old: Option<Arc<Object>>,
-    /// None: the object was removed.
-    pub new: Option<Arc<Object>>,
-}
-
-/// The version asked for is older than the change log, newer than the store, or of another
-/// incarnation: list again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("version {asked} is gone (the oldest kept is {oldest}, the newest {newest}); list again")]
-pub struct Gone {
-    pub asked: u64,
-    pub oldest: u64,
-    pub newest: u64,
-}
-
-/// A stream of changes. Dropping it ends the watch.
-pub struct Watch {}
-
-impl Watch {
-    /// The next changes, at least one; waits for them. `None` when the watcher fell too far behind
-    /// or the store took a new incarnation: list again.
-    pub async fn next(&mut self) -> Option<Vec<Change>> {
-        unimplemented!()
-    }
-}
-
-/// A consistent look at the copy. Cheap, and holds a read lock: never keep one across an await.
-pub struct View<'a> {
-    _guard: std::marker::PhantomData<&'a ()>,
-}
-
-impl View<'_> {
-    #[must_use]
-    pub fn version(&self) -> u64 {
-        unimplemented!()
-    }
-
-    #[must_use]
-    pub fn get(&self, _key: &Key) -> Option<&Arc<Object>> {
-        unimplemented!()
-    }
-
-    /// Objects of a kind, of one namespace or of all, in the order of their keys.
-    pub fn list<'s>(&'s self, _kind: Kind, _namespace: Option<&str>) -> impl Iterator<Item = &'s Arc<Object>> {
-        std::iter::empty()
-    }
-
-    /// Objects with an owner reference to this uid, controller or not.
-    pub fn owned_by<'s>(&'s self, _owner: &Uid) -> impl Iterator<Item = &'s Arc<Object>> {
-        std::iter::empty()
-    }
-
-    /// Pods bound to a node.
-    pub fn on_node<'s>(&'s self, _node: &str) -> impl Iterator<Item = &'s Arc<Object>> {
-        std::iter::empty()
-    }
-
-    #[must_use]
-    pub fn by_uid(&self, _uid: &Uid) -> Option<&Arc<Object>> {
-        unimplemented!()
-    }
-}
+/// A call of [`Store::write`] with more writes than this is cut into parts, in order.
+const PART: usize = 256;
 
 impl Store {
     /// Loads what the log holds and starts the writer.
-    pub async fn open(_log: Arc<dyn log::Log>) -> Result<Self, log::LogError> {
-        unimplemented!()
+    pub async fn open(log: Arc<dyn log::Log>) -> Result<Self, log::LogError> {
+        Self::open_with(log, Options::default()).await
+    }
+
+    /// Opens the store in a Postgres database: one of `--database-url` ([`postgres::Settings::from_url`])
+    /// or the private one ([`PrivatePostgres::connection`]).
+    pub async fn open_postgres(
+        settings: postgres::Settings,
+        key: &MasterKey,
+        options: Options,
+    ) -> Result<Self, log::LogError> {
+        let log = PostgresLog::connect(settings, key).await?;
+        Self::open_with(Arc::new(log), options).await
+    }
+
+    /// As [`Store::open`], with a clock and limits of one's own.
+    pub async fn open_with(log: Arc<dyn log::Log>, options: Options) -> Result<Self, log::LogError> {
+        let Options {
+            clock,
+            pace,
+            ring,
+            retention,
+        } = options;
+        let now = clock.now();
+        let loaded = log.take_office(ring.max_rows).await?;
+        let (epoch, batch) = (loaded.epoch, loaded.batch);
+        let mut interner = Interner::default();
+        let (state, notes) = writer::state_of(loaded, &mut interner, ring, now);
+        tracing::info!(epoch, version = state.objects.version(), "the store is open");
+        let heartbeats = Heartbeats::default();
+        heartbeats.take_office(clock.now().monotonic);
+        let shared = Arc::new(Shared::new(state, notes, heartbeats));
+        let standpoint = Arc::new(Standpoint::new(now));
+        let closing = CancellationToken::new();
+        let (sender, receiver) = queue::queue();
+        let writer = Writer {
+            log: log.clone(),
+            clock: clock.clone(),
+            shared: shared.clone(),
+            standpoint: standpoint.clone(),
+            interner,
+            epoch,
+            batch,
+            pace,
+            ring,
+            closing: closing.clone(),
+        };
+        let writer = tokio::spawn(writer.run(receiver));
+        let inner = Arc::new(Inner {
+            shared,
+            standpoint,
+            queue: sender,
+            log,
+            clock,
+            pace,
+            closing: closing.clone(),
+            writer: Mutex::new(Some(writer)),
+        });
+        tokio::spawn(retention::run(Arc::downgrade(&inner), retention, closing));
+        Ok(Self { inner })
+    }
+
+    /// Writes what waits, then stops the writer. Reads go on; later writes fail.
+    pub async fn close(&self) {
+        self.inner.closing.cancel();
+        let writer = self.inner.writer.lock().take();
+        if let Some(writer) = writer
+            && let Err(error) = writer.await
+        {
+            tracing::error!(%error, "the writer did not end well");
+        }
     }
 
     #[must_use]
     pub fn view(&self) -> View<'_> {
-        unimplemented!()
+        View {
+            state: self.inner.shared.read(),
+        }
     }
 
     #[must_use]
@@ -124,13 +196,13 @@ impl Store {
 
     #[must_use]
     pub fn incarnation(&self) -> Incarnation {
-        unimplemented!()
+        self.inner.shared.read().incarnation.clone()
     }
 
     /// The cluster's id, made once with the database.
     #[must_use]
     pub fn cluster(&self) -> Arc<str> {
-        unimplemented!()
+        self.inner.shared.read().cluster.clone()
     }
 
     #[must_use]
@@ -148,100 +220,261 @@ impl Store {
     }
 
     /// Changes after version `after` (that of a list), or from now on.
-    pub fn watch(&self, _scope: Scope, _after: Option<u64>) -> Result<Watch, Gone> {
-        unimplemented!()
+    pub fn watch(&self, scope: Scope, after: Option<u64>) -> Result<Watch, Gone> {
+        Watch::start(self.inner.shared.clone(), scope, after)
+    }
+
+    /// The oldest version that a watch can start after.
+    #[must_use]
+    pub fn oldest(&self) -> u64 {
+        self.inner.shared.read().ring.oldest()
     }
 
     /// Writes several objects in one go. Each write succeeds or fails by itself; the answers come in
-    /// order, after the commit.
-    pub async fn write(&self, _class: Class, _writes: Vec<Write>) -> Vec<Result<Arc<Object>, WriteError>> {
-        unimplemented!()
+    /// order, after the commit. A write that changes nothing gets the object as it is.
+    ///
+    /// When the log is away the answer is [`WriteError::Unavailable`] within five seconds.
+    pub async fn write(&self, class: Class, writes: Vec<Write>) -> Answers {
+        let mut parts = Vec::with_capacity(writes.len().div_ceil(PART));
+        let total = writes.len();
+        let mut writes = writes.into_iter().peekable();
+        let mut answers: Answers = Vec::with_capacity(total);
+        let asked = Instant::now();
+        while writes.peek().is_some() {
+            let part: Vec<Write> = writes.by_ref().take(PART).collect();
+            let bytes = part.iter().map(queue::weight).sum();
+            let count = part.len();
+            let (reply, answer) = oneshot::channel();
+            let job = Job::Objects {
+                writes: part,
+                bytes,
+                reply,
+            };
+            let sent = self.in_time(asked, self.inner.queue.send(class, job)).await;
+            parts.push((count, sent.and_then(|sent| sent).map(|()| answer)));
+        }
+        for (count, part) in parts {
+            let part = match part {
+                Ok(answer) => self.in_time(asked, answer).await.and_then(|part| part.map_err(|_| gone())),
+                Err(why) => Err(why),
+            };
+            match part {
+                Ok(part) => answers.extend(part),
+                Err(why) => answers.extend((0..count).map(|_| Err(why.clone().into()))),
+            }
+        }
+        answers
     }
 
     /// Writes one object.
     pub async fn write_one(&self, class: Class, write: Write) -> Result<Arc<Object>, WriteError> {
         match self.write(class, vec![write]).await.pop() {
             Some(answer) => answer,
-            None => Err(WriteError::Unavailable(Unavailable("the writer is gone".into()))),
+            None => Err(gone().into()),
         }
     }
 
+    /// Waits for something of the writer's as long as it makes progress, and a little longer.
+    async fn in_time<T>(&self, asked: Instant, answer: impl Future<Output = T>) -> Result<T, Unavailable> {
+        let standpoint = &self.inner.standpoint;
+        let patience = self.inner.pace.answer;
+        if standpoint.is_away_for(patience) {
+            // A caller that tries again at once must not keep the runtime from everyone else.
+            tokio::task::yield_now().await;
+            return Err(Unavailable("the database is away; nothing was written".into()));
+        }
+        tokio::pin!(answer);
+        loop {
+            let deadline = standpoint.deadline(asked, patience);
+            tokio::select! {
+                biased;
+                answer = &mut answer => return Ok(answer),
+                () = tokio::time::sleep_until(deadline) => {
+                    if standpoint.deadline(asked, patience) <= deadline {
+                        return Err(Unavailable(format!(
+                            "the database gave no answer in {patience:?}; whether it was written is not known"
+                        )));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn ask(&self, class: Class, ask: Ask) -> Result<Told, Unavailable> {
+        let asked = Instant::now();
+        let (reply, answer) = oneshot::channel();
+        let job = Job::Note { ask, reply };
+        self.in_time(asked, self.inner.queue.send(class, job)).await??;
+        self.in_time(asked, answer).await?.map_err(|_| gone())?
+    }
+
+    async fn tidy_step(&self, tidy: log::Tidy) -> Result<bool, Unavailable> {
+        let (reply, answer) = oneshot::channel();
+        let job = Job::Tidy { tidy, reply };
+        self.inner.queue.send(Class::Status, job).await?;
+        answer.await.map_err(|_| gone())?
+    }
+
     /// Records a revision: bodies first, then the rows that changed, in one transaction.
-    pub async fn record(&self, _revision: RevisionWrite) -> Result<Arc<Desired>, Unavailable> {
-        unimplemented!()
+    pub async fn record(&self, revision: RevisionWrite) -> Result<Arc<Desired>, Unavailable> {
+        match self.ask(Class::Git, Ask::Revision(Arc::new(revision))).await? {
+            Told::Revision(desired) => Ok(desired),
+            _ => Err(gone()),
+        }
     }
 
     /// The newest desired state.
     #[must_use]
     pub fn desired(&self) -> Arc<Desired> {
-        unimplemented!()
+        self.inner.shared.notes.read().desired.clone()
     }
 
     /// Wakes when a revision was recorded; the value is its number. "Look again", nothing more.
     #[must_use]
     pub fn desired_changes(&self) -> tokio::sync::watch::Receiver<u64> {
-        unimplemented!()
+        self.inner.shared.revision.subscribe()
+    }
+
+    /// The desired state as of an earlier revision, if it is still kept.
+    pub async fn desired_at(&self, revision: u64) -> Result<Option<Desired>, Unavailable> {
+        self.asking(self.inner.log.desired_at(revision)).await
     }
 
     /// Recorded revisions, newest first.
-    pub async fn revisions(&self, _limit: usize) -> Result<Vec<desired::Revision>, Unavailable> {
-        unimplemented!()
+    pub async fn revisions(&self, limit: usize) -> Result<Vec<Revision>, Unavailable> {
+        self.asking(self.inner.log.revisions(limit)).await
+    }
+
+    /// Audit lines, newest first.
+    pub async fn audited(&self, limit: usize) -> Result<Vec<AuditLine>, Unavailable> {
+        self.asking(self.inner.log.audited(limit)).await
+    }
+
+    async fn asking<T>(
+        &self,
+        answer: impl Future<Output = Result<T, log::LogError>>,
+    ) -> Result<T, Unavailable> {
+        match tokio::time::timeout(self.inner.pace.answer, answer).await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(error)) => Err(Unavailable(error.to_string())),
+            Err(_) => Err(Unavailable("the database does not answer".into())),
+        }
     }
 
     /// The latest report of the reconcilers; rebuilt after a start.
     #[must_use]
     pub fn reports(&self) -> tokio::sync::watch::Receiver<Option<Arc<Report>>> {
-        unimplemented!()
+        self.inner.shared.reports.subscribe()
     }
 
-    pub fn publish_report(&self, _report: Arc<Report>) {
-        unimplemented!()
+    pub fn publish_report(&self, report: Arc<Report>) {
+        self.inner.shared.reports.send_replace(Some(report));
     }
 
     /// Notes that objects have been healthy with their current content, once and for all.
-    pub async fn mark_healthy(&self, _keys: Vec<(Key, schemas::ContentHash)>) -> Result<(), Unavailable> {
-        unimplemented!()
+    pub async fn mark_healthy(&self, keys: Vec<(Key, schemas::ContentHash)>) -> Result<(), Unavailable> {
+        let notes: Vec<Note> = {
+            let known = self.inner.shared.notes.read();
+            keys.into_iter()
+                .filter(|(key, content)| !known.was_healthy(key, *content))
+                .map(|(key, content)| Note::Healthy { key, content })
+                .collect()
+        };
+        if notes.is_empty() {
+            return Ok(());
+        }
+        self.ask(Class::Controller, Ask::Notes(notes)).await.map(|_| ())
     }
 
     #[must_use]
-    pub fn was_healthy(&self, _key: &Key, _content: schemas::ContentHash) -> bool {
-        unimplemented!()
+    pub fn was_healthy(&self, key: &Key, content: schemas::ContentHash) -> bool {
+        self.inner.shared.notes.read().was_healthy(key, content)
     }
 
     /// Confirms a set of deletions by its digest.
-    pub async fn confirm_deletes(&self, _confirmation: desired::Confirmation) -> Result<(), Unavailable> {
-        unimplemented!()
+    pub async fn confirm_deletes(&self, confirmation: Confirmation) -> Result<(), Unavailable> {
+        let notes = vec![Note::Confirmation(confirmation)];
+        self.ask(Class::User, Ask::Notes(notes)).await.map(|_| ())
     }
 
     /// Every confirmation that is kept; a set is confirmed when one of them contains it.
     #[must_use]
-    pub fn confirmations(&self) -> Vec<desired::Confirmation> {
-        unimplemented!()
+    pub fn confirmations(&self) -> Vec<Confirmation> {
+        self.inner.shared.notes.read().confirmations.clone()
     }
 
     /// A small secret (keys, the certificate authority), encrypted at rest.
-    pub async fn secret(&self, _name: &str) -> Result<Option<Vec<u8>>, Unavailable> {
-        unimplemented!()
+    pub async fn secret(&self, name: &str) -> Result<Option<Vec<u8>>, Unavailable> {
+        Ok(self.inner.shared.notes.read().secrets.get(name).cloned())
     }
 
     /// Keeps a small secret unless one of that name is there; returns the one that is kept.
-    pub async fn secret_or(&self, _name: &str, _value: Vec<u8>) -> Result<Vec<u8>, Unavailable> {
-        unimplemented!()
+    pub async fn secret_or(&self, name: &str, value: Vec<u8>) -> Result<Vec<u8>, Unavailable> {
+        let name = name.to_owned();
+        match self.ask(Class::User, Ask::SecretOr { name, value }).await? {
+            Told::Secret(kept) => Ok(kept),
+            _ => Err(gone()),
+        }
+    }
+
+    /// A small durable document of some part of Towline, by its name.
+    #[must_use]
+    pub fn document(&self, name: &str) -> Option<Value> {
+        self.inner.shared.notes.read().documents.get(name).cloned()
+    }
+
+    /// Replaces a document, or removes it. The last one to write wins.
+    pub async fn put_document(&self, name: &str, value: Option<Value>) -> Result<(), Unavailable> {
+        if self.document(name) == value {
+            return Ok(());
+        }
+        let name = name.to_owned();
+        let notes = vec![Note::Document { name, value }];
+        self.ask(Class::Git, Ask::Notes(notes)).await.map(|_| ())
     }
 
     /// Remembers a webhook delivery; false if it was known already.
-    pub async fn first_delivery(&self, _source: &str, _id: &str) -> Result<bool, Unavailable> {
-        unimplemented!()
+    pub async fn first_delivery(&self, source: &str, id: &str) -> Result<bool, Unavailable> {
+        let delivery = Note::Delivery {
+            source: source.to_owned(),
+            id: id.to_owned(),
+            at: self.inner.clock.now().wall,
+        };
+        match self.ask(Class::User, Ask::Delivery(delivery)).await? {
+            Told::First(first) => Ok(first),
+            _ => Err(gone()),
+        }
     }
 
     /// Appends audit lines.
-    pub async fn audit(&self, _lines: Vec<write::AuditLine>) -> Result<(), Unavailable> {
-        unimplemented!()
+    pub async fn audit(&self, lines: Vec<AuditLine>) -> Result<(), Unavailable> {
+        let notes = lines.into_iter().map(Note::Audit).collect();
+        self.ask(Class::User, Ask::Notes(notes)).await.map(|_| ())
     }
 
-    /// Whether writes are possible now: false while the log is away.
+    /// Signs of life of nodes.
+    #[must_use]
+    pub fn heartbeats(&self) -> Heartbeats {
+        self.inner.shared.heartbeats.clone()
+    }
+
+    /// Whether writes are possible now: false while the log is away, and when this server could not
+    /// make sure in time that it still leads.
     #[must_use]
     pub fn is_writable(&self) -> bool {
-        unimplemented!()
+        let standpoint = &self.inner.standpoint;
+        let renewed = Duration::from_millis(standpoint.renewed.load(std::sync::atomic::Ordering::Relaxed));
+        let now = self.inner.clock.now().monotonic;
+        *standpoint.office.borrow() == Office::Leading && now.saturating_sub(renewed) < self.inner.pace.lease
     }
+
+    /// Whether this server leads; a server that lost its office must start anew.
+    #[must_use]
+    pub fn office(&self) -> tokio::sync::watch::Receiver<Office> {
+        self.inner.standpoint.office.subscribe()
+    }
+}
+
+fn gone() -> Unavailable {
+    Unavailable("the writer has stopped".into())
 }

@@ -82,8 +82,8 @@ pub enum WriteError {
     Unavailable(#[from] Unavailable),
 }
 
-/// The log is away, or this server no longer leads. Nothing was written, or the outcome was asked
-/// for and found to be nothing.
+/// The log is away, or this server no longer leads. Nothing was written, unless the text says that
+/// the outcome is not known.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("the store cannot write now: {0}")]
 pub struct Unavailable(pub String);

@@ -1,0 +1,40 @@
+# The commands that people run. `make demo` and `make test` set everything up by themselves.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+.PHONY: help setup build demo demo-stop test lint fmt bench schemas clean
+
+help: ## Say what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 14
+
+setup: ## Install what is missing, start Docker if none runs, make the local images
+	@scripts/setup
+
+build: ## Build the one binary
+	@cargo build --workspace --all-targets
+
+demo: setup build ## Run the main job on examples-repo/ and leave it running
+	@scripts/demo start
+
+demo-stop: ## End the demo and clean up
+	@scripts/demo stop
+
+test: setup ## Run all tests, end-to-end ones on real parts included
+	@scripts/test
+
+lint: ## Check format and lints, warnings as errors
+	@cargo fmt --all --check
+	@cargo clippy --workspace --all-targets --quiet -- -D warnings
+
+fmt: ## Format the sources
+	@cargo fmt --all
+
+schemas: ## Write schemas/json/ anew from the field table
+	@UPDATE_SCHEMAS=1 cargo test -p schemas jsonschema
+
+bench: setup build ## Measure against bare Docker, compose and Swarm, in one run
+	@scripts/bench
+
+clean:
+	@cargo clean

@@ -1,0 +1,637 @@
+//! The agent's own task: takes in what the server, the runtime and the pods' executions tell, looks at
+//! the pods that this concerns, and starts the executions of their plans.
+//!
+//! One code path serves start-up, events and the periodic look: whatever happened, a pod is looked at
+//! whole.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
+    sync::Arc,
+    time::Duration,
+};
+
+use schemas::{
+    Uid,
+    node::{Frame, NodeEvent, PodReport},
+};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    connection::NodeFace,
+    control::SessionRefusal,
+    entry::{Busy, Claim, Digest, Entry},
+    execute::{End, Execution, Update},
+    host::Host,
+    memory::{Checks, Trouble, TroubleKind},
+    node_status,
+    observed::{self, Container},
+    plan::{Plan, Wish, plan},
+    pod::Pod,
+    probe,
+    reporter::Reporter,
+    runtime::{ContainerId, Found, Life, RuntimeEvent},
+    sessions::LogQuestion,
+    state::Head,
+    status::{self, Facts},
+    volumes,
+};
+
+/// What is not urgent waits this long for more of it.
+const LAZY_REPORT: Duration = Duration::from_secs(1);
+
+/// Everything that the agent's own task is told.
+#[derive(Debug)]
+pub enum Message {
+    Frame(Frame),
+    Runtime(RuntimeEvent),
+    /// The runtime is there, and these are all containers of this agent; `as_of` says how much of
+    /// what executions told was in when the list was asked for.
+    Look { found: Vec<Found>, as_of: u64 },
+    RuntimeAway,
+    Told { pod: Uid, update: Update },
+    Ended { pod: Uid, end: End },
+    /// What a probe found of a container.
+    Checked { pod: Uid, container: Arc<str>, id: ContainerId, checks: Checks },
+    /// An exit was looked at more closely.
+    Inspected { pod: Uid, found: Found },
+    FindLog { question: LogQuestion, reply: oneshot::Sender<Result<ContainerId, SessionRefusal>> },
+    /// The runtime's own facts may have changed.
+    NodeChanged,
+}
+
+pub(crate) struct Agent {
+    pub(crate) host: Arc<Host>,
+    pub(crate) reporter: Arc<Reporter>,
+    pub(crate) face: Arc<NodeFace>,
+    pub(crate) tell: mpsc::UnboundedSender<Message>,
+    pub(crate) head: Option<Head>,
+    pub(crate) entries: BTreeMap<Uid, Entry>,
+    /// Containers with this agent's labels whose pod is not known at all.
+    pub(crate) strays: BTreeMap<ContainerId, Container>,
+    pub(crate) dirty: BTreeSet<Uid>,
+    timers: BinaryHeap<Reverse<(Duration, Uid)>>,
+    /// Whether the runtime can be reached; if not, nothing is known and nothing is done.
+    runtime_there: bool,
+    /// Wakes the task that watches the runtime, when an execution finds it unreachable.
+    pub(crate) runtime_lost: Arc<Notify>,
+    /// Counts what executions and events told; looks carry it.
+    touches: Arc<std::sync::atomic::AtomicU64>,
+    probes: BTreeMap<ContainerId, CancellationToken>,
+    /// Wakes the task that waits to know the cluster.
+    pub(crate) owner_known: Arc<Notify>,
+    shutdown: CancellationToken,
+}
+
+impl Agent {
+    pub(crate) fn new(
+        host: Arc<Host>,
+        reporter: Arc<Reporter>,
+        face: Arc<NodeFace>,
+        tell: mpsc::UnboundedSender<Message>,
+        runtime_lost: Arc<Notify>,
+        owner_known: Arc<Notify>,
+        touches: Arc<std::sync::atomic::AtomicU64>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self {
+            host,
+            reporter,
+            face,
+            tell,
+            head: None,
+            entries: BTreeMap::new(),
+            strays: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            timers: BinaryHeap::new(),
+            runtime_there: false,
+            runtime_lost,
+            touches,
+            probes: BTreeMap::new(),
+            owner_known,
+            shutdown,
+        }
+    }
+
+    /// Runs until the shutdown. Containers stay as they are.
+    pub(crate) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Message>) {
+        loop {
+            self.look_at_dirty();
+            let monotonic = self.host.clock.now().monotonic;
+            let next = self.timers.peek().map(|Reverse((at, _))| at.saturating_sub(monotonic));
+            let message = tokio::select! {
+                message = inbox.recv() => message,
+                () = tokio::time::sleep(next.unwrap_or(Duration::from_secs(3600))) => {
+                    self.due();
+                    continue;
+                }
+                () = self.shutdown.cancelled() => None,
+            };
+            let Some(message) = message else { break };
+            self.take(message);
+            // What came together is looked at together.
+            for _ in 0..256 {
+                match inbox.try_recv() {
+                    Ok(message) => self.take(message),
+                    Err(_) => break,
+                }
+            }
+        }
+        for (_, probe) in std::mem::take(&mut self.probes) {
+            probe.cancel();
+        }
+    }
+
+    fn due(&mut self) {
+        let monotonic = self.host.clock.now().monotonic;
+        while let Some(Reverse((at, _))) = self.timers.peek()
+            && *at <= monotonic
+        {
+            if let Some(Reverse((_, pod))) = self.timers.pop() {
+                self.dirty.insert(pod);
+            }
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Frame(frame) => self.frame(frame),
+            Message::Runtime(event) => self.runtime_event(event),
+            Message::Look { found, as_of } => self.looked(found, as_of),
+            Message::RuntimeAway => self.runtime_away(),
+            Message::Told { pod, update } => self.told(&pod, update),
+            Message::Ended { pod, end } => self.ended(&pod, &end),
+            Message::Checked { pod, container, id, checks } => {
+                if let Some(entry) = self.entries.get_mut(&pod) {
+                    entry.memory.entry(&container).checks = Some((id, checks));
+                    self.dirty.insert(pod);
+                }
+            }
+            Message::Inspected { pod, found } => {
+                let now = self.host.clock.now();
+                if let (Some(entry), Some(container)) = (self.entries.get_mut(&pod), Container::read(&found)) {
+                    entry.see(container, now);
+                    self.dirty.insert(pod);
+                }
+            }
+            Message::FindLog { question, reply } => {
+                let _ = reply.send(self.find_log(&question));
+            }
+            Message::NodeChanged => self.node_changed(),
+        }
+    }
+
+    // ---- the runtime
+
+    fn runtime_away(&mut self) {
+        if self.runtime_there {
+            tracing::warn!(node = &*self.host.node_name, "the container runtime is away; nothing is known of containers until it is back");
+        }
+        self.runtime_there = false;
+        self.node_changed();
+    }
+
+    pub(crate) fn node_changed(&mut self) {
+        let info = self.host.info.read().clone();
+        let images = self.host.image_list.read();
+        let status = node_status::status(&self.host, info.as_ref(), self.runtime_there, &images);
+        self.face.set_status(status);
+    }
+
+    /// A look at the whole node: what is there, and what is not any more.
+    fn looked(&mut self, found: Vec<Found>, as_of: u64) {
+        let now = self.host.clock.now();
+        let was_away = !self.runtime_there;
+        self.runtime_there = true;
+        let mut there: BTreeSet<ContainerId> = BTreeSet::new();
+        self.strays.clear();
+        for container in found.iter().filter_map(Container::read) {
+            there.insert(container.id.clone());
+            if let Some(address) = container.address {
+                self.host.pool.lock().claim(&container.pod, address);
+            }
+            match self.entries.get_mut(&container.pod) {
+                Some(entry) => {
+                    // Restarts behind our back do not happen: the runtime's own policy is off.
+                    let pod = container.pod.clone();
+                    let known = entry.containers.iter().find(|known| known.id == container.id);
+                    // The runtime's stamp of a start is a little off the agent's own; that is no news.
+                    let same = |known: &Container| std::mem::discriminant(&known.life) == std::mem::discriminant(&container.life);
+                    let changed = !known.is_some_and(same);
+                    if changed && entry.see(container.clone(), now) {
+                        self.read_last_words(&pod, &container.id);
+                    }
+                    self.dirty.insert(pod);
+                }
+                None => {
+                    self.strays.insert(container.id.clone(), container);
+                }
+            }
+        }
+        for (uid, entry) in &mut self.entries {
+            if entry.busy.is_some() || entry.touched > as_of {
+                continue;
+            }
+            let before = entry.containers.len();
+            entry.containers.retain(|container| there.contains(&container.id));
+            if entry.containers.len() != before || was_away {
+                self.dirty.insert(uid.clone());
+            }
+        }
+        if was_away {
+            self.dirty.extend(self.entries.keys().cloned());
+            self.node_changed();
+            self.sweep();
+        }
+        self.tell_unclaimed();
+    }
+
+    /// Removes the directories of pods that ended while no agent was there.
+    fn sweep(&self) {
+        let Some(pods) = self.host.state.dir().map(|dir| dir.join("pods")) else { return };
+        for entry in std::fs::read_dir(pods).into_iter().flatten().flatten() {
+            let uid = Uid::from(entry.file_name().to_string_lossy().as_ref());
+            let known = self.entries.contains_key(&uid) || self.strays.values().any(|stray| stray.pod == uid);
+            if !known {
+                tokio::task::spawn_blocking(move || volumes::remove(&entry.path()));
+            }
+        }
+    }
+
+    fn runtime_event(&mut self, event: RuntimeEvent) {
+        let now = self.host.clock.now();
+        match event {
+            RuntimeEvent::Images => {
+                self.host.images.forget();
+                return;
+            }
+            RuntimeEvent::Started { id, at } => {
+                self.with_container(&id, |entry, mut container| {
+                    if container.life == Life::Created {
+                        container.life = Life::Running { started: at };
+                        entry.see(container, now);
+                    }
+                });
+            }
+            RuntimeEvent::Died { id, code, at } => {
+                let pod = self.with_container(&id, |entry, mut container| {
+                    let started = match &container.life {
+                        Life::Running { started } => Some(*started),
+                        _ => None,
+                    };
+                    if matches!(container.life, Life::Exited(_)) {
+                        return false;
+                    }
+                    container.life = Life::Exited(crate::runtime::Exit {
+                        code,
+                        started: started.or(Some(at)),
+                        finished: at,
+                        oom_killed: false,
+                        error: None,
+                    });
+                    entry.see(container, now)
+                });
+                if let Some((pod, true)) = pod {
+                    self.read_last_words(&pod, &id);
+                    if code == 137 {
+                        self.inspect_exit(pod, id);
+                    }
+                }
+            }
+            RuntimeEvent::Destroyed { id } => {
+                self.strays.remove(&id);
+                self.with_container(&id, |entry, _| entry.lose(&id));
+            }
+        }
+    }
+
+    /// Applies `change` to the entry of a container, and marks its pod to be looked at.
+    fn with_container<R>(&mut self, id: &ContainerId, change: impl FnOnce(&mut Entry, Container) -> R) -> Option<(Uid, R)> {
+        for (uid, entry) in &mut self.entries {
+            let found = entry.containers.iter().find(|container| container.id == *id).cloned();
+            if let Some(container) = found {
+                let result = change(entry, container);
+                self.dirty.insert(uid.clone());
+                return Some((uid.clone(), result));
+            }
+        }
+        None
+    }
+
+    /// A container that was killed may have been so for lack of memory; only the runtime knows.
+    fn inspect_exit(&self, pod: Uid, id: ContainerId) {
+        let host = self.host.clone();
+        let tell = self.tell.clone();
+        tokio::spawn(async move {
+            if let Ok(found) = host.runtime.inspect(&id).await {
+                let _ = tell.send(Message::Inspected { pod, found });
+            }
+        });
+    }
+
+    /// Reads what a container left in its termination message file.
+    fn read_last_words(&mut self, pod: &Uid, id: &ContainerId) {
+        let Some(entry) = self.entries.get_mut(pod) else { return };
+        let Some(container) = entry.containers.iter_mut().find(|container| container.id == *id) else { return };
+        let Some(path) = self.host.termination_path(pod, &container.name, container.attempt) else { return };
+        let mut text = String::new();
+        let read = std::fs::File::open(path).and_then(|file| {
+            use std::io::Read;
+            file.take(4096).read_to_string(&mut text)
+        });
+        if read.is_ok() && !text.is_empty() {
+            container.message = Some(text.into());
+        }
+    }
+
+    // ---- executions
+
+    fn told(&mut self, pod: &Uid, update: Update) {
+        let now = self.host.clock.now();
+        let touches = self.touches.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+        let Some(entry) = self.entries.get_mut(pod) else { return };
+        entry.touched = touches;
+        match update {
+            Update::Seen(container) => {
+                let id = container.id.clone();
+                if entry.see(container, now) {
+                    self.read_last_words(pod, &id);
+                }
+            }
+            Update::Gone(id) => entry.lose(&id),
+            Update::Trouble { container, kind, message } => {
+                let memory = entry.memory.entry(&container);
+                let mut backoff = memory.trouble.take().filter(|known| known.kind == kind).map(|known| known.backoff).unwrap_or_default();
+                backoff.fail(now.monotonic);
+                if backoff.failures == 1 && kind == TroubleKind::Pull {
+                    let image = entry.pod.container(&container).and_then(|(spec, _)| spec.image.clone()).unwrap_or_default();
+                    entry.events.push(back_off(&entry.pod, &container, format!("Back-off pulling image \"{image}\"")));
+                }
+                entry.memory.entry(&container).trouble = Some(Trouble {
+                    kind,
+                    message: message.into(),
+                    backoff,
+                });
+            }
+            Update::Cleared { container } => entry.memory.entry(&container).trouble = None,
+            Update::Condemned { id, container, reason } => {
+                entry.memory.entry(&container).condemned = Some((id, reason.into()));
+            }
+            Update::Event(event) => entry.events.push(event),
+        }
+        self.dirty.insert(pod.clone());
+    }
+
+    fn ended(&mut self, pod: &Uid, end: &End) {
+        if let Some(entry) = self.entries.get_mut(pod) {
+            entry.busy = None;
+            self.dirty.insert(pod.clone());
+        }
+        if matches!(end, End::Unreachable) && self.runtime_there {
+            self.runtime_away();
+            self.runtime_lost.notify_one();
+        }
+    }
+
+    fn look_at_dirty(&mut self) {
+        for uid in std::mem::take(&mut self.dirty) {
+            self.look(&uid);
+        }
+    }
+
+    /// Looks at one pod: what there is to do, what to say.
+    fn look(&mut self, uid: &Uid) {
+        if !self.runtime_there {
+            return;
+        }
+        let now = self.host.clock.now();
+        let Some(entry) = self.entries.get_mut(uid) else { return };
+        if entry.claim == Claim::Unclaimed {
+            return;
+        }
+        let wish = entry.wish();
+        let plan = plan(&entry.view(now));
+        if let Some(busy) = &entry.busy {
+            // What is under way no longer serves what is wanted.
+            if busy.wish != wish {
+                busy.cancel.cancel();
+            }
+        } else if plan.ended && entry.claim == Claim::Gone {
+            self.drop_pod(uid);
+            return;
+        } else if !plan.steps.is_empty() {
+            Self::execute(&self.host, &self.tell, entry, &plan);
+        }
+        if let Some(after) = plan.requeue_after {
+            self.timers.push(Reverse((now.monotonic + after, uid.clone())));
+        }
+        self.report(uid, &plan);
+        self.probe(uid);
+    }
+
+    fn execute(host: &Arc<Host>, tell: &mpsc::UnboundedSender<Message>, entry: &mut Entry, plan: &Plan) {
+        for step in &plan.steps {
+            tracing::debug!(namespace = entry.pod.key.ns(), name = &*entry.pod.key.name, action = ?step.action, reason = step.reason, "step");
+        }
+        let cancel = CancellationToken::new();
+        entry.busy = Some(Busy {
+            cancel: cancel.clone(),
+            wish: entry.wish(),
+        });
+        let uid = entry.pod.uid.clone();
+        let updates = tell.clone();
+        let of = uid.clone();
+        let execution = Execution {
+            host: host.clone(),
+            pod: entry.pod.clone(),
+            containers: entry.containers.clone(),
+            cancel,
+            tell: move |update| {
+                let _ = updates.send(Message::Told { pod: of.clone(), update });
+            },
+        };
+        let steps = plan.steps.clone();
+        let tell = tell.clone();
+        tokio::spawn(async move {
+            let end = execution.run(steps).await;
+            let _ = tell.send(Message::Ended { pod: uid, end });
+        });
+    }
+
+    /// Computes the pod's status and reports it: at once when somebody may be waiting for it.
+    fn report(&mut self, uid: &Uid, plan: &Plan) {
+        let now = self.host.clock.now();
+        let Some(entry) = self.entries.get_mut(uid) else { return };
+        if entry.claim == Claim::Gone {
+            return;
+        }
+        let pod_ip = self.host.address(&entry.pod);
+        let images = &self.host.images;
+        let status = status::status(
+            &entry.view(now),
+            &Facts {
+                plan,
+                pod_ip,
+                host_ip: self.host.host_ip,
+                before: &entry.status,
+                image_name: &|id| images.display(id),
+            },
+        );
+        let digest = Digest::of(&status);
+        for (name, waiting) in &plan.waiting {
+            let attempt = observed::latest(&entry.containers, name).map(|container| container.attempt);
+            let memory = entry.memory.entry(name);
+            if waiting.reason == "CrashLoopBackOff" && memory.told_backoff != attempt {
+                memory.told_backoff = attempt;
+                let key = &entry.pod.key;
+                let message = format!("Back-off restarting failed container {name} in pod {}_{}", key.name, key.ns());
+                entry.events.push(back_off(&entry.pod, name, message));
+            }
+        }
+        let deleting = entry.wish() != Wish::Run;
+        let terminated = plan.ended && deleting && entry.busy.is_none();
+        let urgent = entry.said.as_ref() != Some(&digest) || (terminated && !entry.said_ended);
+        let changed = status != entry.status;
+        entry.status = status;
+        let due = entry.report_at.is_some_and(|at| at <= now.monotonic);
+        if !(urgent || due) {
+            if (changed || !entry.events.is_empty()) && entry.report_at.is_none() {
+                let at = now.monotonic + LAZY_REPORT;
+                entry.report_at = Some(at);
+                self.timers.push(Reverse((at, uid.clone())));
+            }
+            return;
+        }
+        entry.said = Some(digest);
+        entry.report_at = None;
+        entry.said_ended = terminated;
+        let report = PodReport {
+            key: entry.pod.key.clone(),
+            uid: uid.clone(),
+            status: serde_json::to_value(&entry.status).unwrap_or_default(),
+            terminated,
+            events: std::mem::take(&mut entry.events),
+        };
+        if self.host.state.dir().is_some() {
+            // What was said of probes and times must outlive this process.
+            let mut object = entry.pod.object.clone();
+            object.status = Some(Arc::new(report.status.clone()));
+            self.host.state.save(&entry.incarnation, &object);
+        }
+        self.reporter.push(report);
+    }
+
+    /// The pod is gone from the server and its containers from the node.
+    fn drop_pod(&mut self, uid: &Uid) {
+        let Some(entry) = self.entries.remove(uid) else { return };
+        self.host.pool.lock().release(uid);
+        self.host.state.forget(&entry.pod.key, &uid.0);
+        if let Some(dir) = self.host.pod_dir(uid) {
+            tokio::task::spawn_blocking(move || {
+                if let Err(error) = volumes::remove(&dir) {
+                    tracing::warn!(path = %dir.display(), %error, "a pod's directory was not removed");
+                }
+            });
+        }
+    }
+
+    /// Starts the probes of containers that run, and ends those of containers that do not.
+    fn probe(&mut self, uid: &Uid) {
+        let Some(entry) = self.entries.get(uid) else { return };
+        let wish = entry.wish();
+        for container in &entry.containers {
+            let wanted = container.is_running() && wish == Wish::Run;
+            if !wanted {
+                if let Some(probe) = self.probes.remove(&container.id) {
+                    probe.cancel();
+                }
+                continue;
+            }
+            if self.probes.contains_key(&container.id) {
+                continue;
+            }
+            let Some((spec, _)) = entry.pod.container(&container.name) else { continue };
+            if spec.startup_probe.is_none() && spec.readiness_probe.is_none() && spec.liveness_probe.is_none() {
+                continue;
+            }
+            let cancel = self.shutdown.child_token();
+            self.probes.insert(container.id.clone(), cancel.clone());
+            tokio::spawn(probe::run(
+                self.host.clone(),
+                entry.pod.clone(),
+                spec.clone(),
+                container.id.clone(),
+                // After a restart of the agent, a container that was started up stays so.
+                entry.status.clone(),
+                self.tell.clone(),
+                cancel,
+            ));
+        }
+    }
+
+    // ---- questions
+
+    fn find_log(&self, question: &LogQuestion) -> Result<ContainerId, SessionRefusal> {
+        let refuse = |status, message: String| Err(SessionRefusal { status, message });
+        let Some(entry) = self.entries.get(&question.uid) else {
+            return refuse(404, "the pod is not on this node".to_owned());
+        };
+        let name = match &question.container {
+            Some(name) => name.clone(),
+            None => entry.pod.spec.containers.first().map(|spec| spec.name.clone()).unwrap_or_default(),
+        };
+        let pod = &entry.pod.key.name;
+        if entry.pod.container(&name).is_none() {
+            return refuse(400, format!("container {name} is not valid for pod {pod}"));
+        }
+        let found = if question.previous {
+            observed::previous(&entry.containers, &name)
+        } else {
+            observed::latest(&entry.containers, &name)
+        };
+        match found {
+            // A container that never ran has no log; the one before it is what people want to see.
+            Some(container) if container.life != Life::Created => Ok(container.id.clone()),
+            _ if question.previous => {
+                refuse(400, format!("previous terminated container {name:?} in pod {pod:?} not found"))
+            }
+            _ => refuse(
+                400,
+                format!("container {name:?} in pod {pod:?} is waiting to start: {}", waiting_reason(entry, &name)),
+            ),
+        }
+    }
+
+    pub(crate) fn tell_unclaimed(&mut self) {
+        let mut names: Vec<String> = self
+            .strays
+            .values()
+            .map(|container| format!("{}/{}/{}", container.key.ns(), container.key.name, container.name))
+            .collect();
+        for entry in self.entries.values().filter(|entry| entry.claim == Claim::Unclaimed) {
+            let key = &entry.pod.key;
+            names.extend(entry.containers.iter().map(|container| format!("{}/{}/{}", key.ns(), key.name, container.name)));
+        }
+        names.sort();
+        names.dedup();
+        self.face.set_unclaimed(names);
+    }
+}
+
+fn back_off(pod: &Pod, container: &str, message: String) -> NodeEvent {
+    let list = if pod.init().iter().any(|spec| spec.name == container) { "initContainers" } else { "containers" };
+    NodeEvent {
+        warning: true,
+        reason: "BackOff".to_owned(),
+        message,
+        field_path: Some(format!("spec.{list}{{{container}}}")),
+    }
+}
+
+fn waiting_reason(entry: &Entry, name: &str) -> String {
+    let all = entry.status.container_statuses.iter().flatten().chain(entry.status.init_container_statuses.iter().flatten());
+    all.filter(|status| status.name == name)
+        .find_map(|status| status.state.as_ref()?.waiting.as_ref()?.reason.clone())
+        .unwrap_or_else(|| "ContainerCreating".to_owned())
+}

@@ -1,0 +1,91 @@
+//! What an agent remembers of a pod beyond what its runtime shows: back-off, trouble and checks.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{backoff::Backoff, runtime::ContainerId};
+
+/// Memory of one pod, by container name.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    pub containers: BTreeMap<Arc<str>, ContainerMemory>,
+}
+
+impl Memory {
+    pub fn entry(&mut self, container: &str) -> &mut ContainerMemory {
+        if !self.containers.contains_key(container) {
+            self.containers.insert(container.into(), ContainerMemory::default());
+        }
+        // The key was put in above if it was missing.
+        self.containers.entry(container.into()).or_default()
+    }
+
+    #[must_use]
+    pub fn get(&self, container: &str) -> Option<&ContainerMemory> {
+        self.containers.get(container)
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct ContainerMemory {
+    /// Restarts of a container that ended.
+    pub restart: Backoff,
+    /// Why the container could not be made.
+    pub trouble: Option<Trouble>,
+    /// The highest attempt ever seen.
+    pub attempt: Option<u32>,
+    /// The attempt whose back-off was told as an event.
+    pub told_backoff: Option<u32>,
+    /// What the probes say, of this container id.
+    pub checks: Option<(ContainerId, Checks)>,
+    /// This container must end, because a probe or a hook failed.
+    pub condemned: Option<(ContainerId, Arc<str>)>,
+}
+
+/// What probes found of one running container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checks {
+    /// The startup probe passed, or there is none.
+    pub started: bool,
+    /// The readiness probe passes, or there is none.
+    pub ready: bool,
+}
+
+/// What stands in the way of making a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    pub kind: TroubleKind,
+    pub message: Arc<str>,
+    pub backoff: Backoff,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TroubleKind {
+    /// The pull failed.
+    Pull,
+    /// The policy is `Never`, and the image is not here.
+    NeverPull,
+    /// The image's name is not valid.
+    ImageName,
+    /// A ConfigMap, a Secret, a key or a value is missing or not valid.
+    Config,
+    /// The runtime refused to make it.
+    Create,
+    /// A volume could not be prepared.
+    Volume,
+}
+
+impl Trouble {
+    /// The reason, as `kubectl get pods` shows it.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self.kind {
+            TroubleKind::Pull if self.backoff.failures <= 1 => "ErrImagePull",
+            TroubleKind::Pull => "ImagePullBackOff",
+            TroubleKind::NeverPull => "ErrImageNeverPull",
+            TroubleKind::ImageName => "InvalidImageName",
+            TroubleKind::Config => "CreateContainerConfigError",
+            TroubleKind::Create => "CreateContainerError",
+            TroubleKind::Volume => "ContainerCreating",
+        }
+    }
+}

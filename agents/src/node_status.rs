@@ -1,0 +1,85 @@
+//! What a node says of itself.
+
+use serde_json::{Value, json};
+
+use crate::{
+    host::Host,
+    runtime::{Image, RuntimeInfo},
+};
+
+/// Pods that a node takes.
+pub const PODS: i64 = 100;
+/// Images named in the status.
+const IMAGES: usize = 50;
+
+/// CPU in thousandths and memory in bytes that are left for pods: a twentieth of the memory, at most
+/// 512 MiB, stays for the engine and the system.
+#[must_use]
+pub fn allocatable(info: &RuntimeInfo) -> (i64, i64) {
+    let reserved = (info.memory / 20).min(512 << 20);
+    (info.cpus * 1000, info.memory - reserved)
+}
+
+/// The node's `status`.
+#[must_use]
+pub fn status(host: &Host, info: Option<&RuntimeInfo>, runtime_there: bool, images: &[Image]) -> Value {
+    let info = info.cloned().unwrap_or_default();
+    let (_, memory) = allocatable(&info);
+    let resources = |memory: i64| {
+        json!({
+            "cpu": info.cpus.to_string(),
+            "memory": format!("{}Ki", memory / 1024),
+            "pods": PODS.to_string(),
+        })
+    };
+    let mut addresses = Vec::new();
+    if let Some(ip) = host.host_ip {
+        addresses.push(json!({"type": "InternalIP", "address": ip.to_string()}));
+    }
+    addresses.push(json!({"type": "Hostname", "address": &*host.node_name}));
+    // The server knows when a condition last changed.
+    let condition = |kind: &str, status: &str, reason: &str, message: &str| {
+        json!({"type": kind, "status": status, "reason": reason, "message": message})
+    };
+    let ready = if runtime_there {
+        condition("Ready", "True", "AgentReady", "the node agent and its container runtime are there")
+    } else {
+        condition("Ready", "False", "RuntimeAway", "the container runtime cannot be reached")
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    let mut images: Vec<&Image> = images.iter().collect();
+    images.sort_by_key(|image| std::cmp::Reverse(image.size));
+    let images: Vec<Value> = images
+        .into_iter()
+        .map(|image| {
+            let names: Vec<&String> = image.digests.iter().chain(&image.tags).take(5).collect();
+            json!({"names": names, "sizeBytes": image.size})
+        })
+        .filter(|image| image["names"].as_array().is_some_and(|names| !names.is_empty()))
+        .take(IMAGES)
+        .collect();
+    json!({
+        "capacity": resources(info.memory),
+        "allocatable": resources(memory),
+        "addresses": addresses,
+        "conditions": [
+            condition("MemoryPressure", "False", "AgentHasSufficientMemory", "there is memory left"),
+            condition("DiskPressure", "False", "AgentHasNoDiskPressure", "there is disk space left"),
+            condition("PIDPressure", "False", "AgentHasSufficientPID", "there are process ids left"),
+            ready,
+        ],
+        "nodeInfo": {
+            "machineID": host.machine_id,
+            "systemUUID": host.machine_id,
+            "bootID": host.boot_id,
+            "kernelVersion": info.kernel,
+            "osImage": info.os_image,
+            "containerRuntimeVersion": format!("docker://{}", info.version),
+            "kubeletVersion": format!("v1.33.0+towline-{version}"),
+            "kubeProxyVersion": "",
+            "operatingSystem": "linux",
+            "architecture": info.architecture,
+        },
+        "images": images,
+    })
+}

@@ -1,0 +1,118 @@
+//! The files that a pod finds in `/etc`: `hosts`, `hostname` and `resolv.conf`. Towline writes them, so
+//! that they are the same under every runtime and network.
+
+use std::{fmt::Write as _, net::IpAddr};
+
+use crate::pod::Pod;
+
+/// The content of the three files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodFiles {
+    pub hosts: String,
+    pub hostname: String,
+    pub resolv_conf: String,
+}
+
+/// What names mean to a pod.
+#[derive(Clone, Debug, Default)]
+pub struct NameService {
+    /// The cluster's DNS server, once there is one.
+    pub cluster_dns: Option<IpAddr>,
+    pub cluster_domain: String,
+    /// The text of the host's own `resolv.conf`.
+    pub host_resolv_conf: String,
+}
+
+/// Docker's resolver on the agent's network: it forwards to whatever the host uses, also when that is
+/// a stub on a loopback address that no pod can reach.
+const EMBEDDED: &str = "127.0.0.11";
+
+/// Renders the files of a pod.
+#[must_use]
+pub fn render(pod: &Pod, address: Option<IpAddr>, names: &NameService) -> PodFiles {
+    let hostname = pod.hostname();
+    let mut hosts = String::from(
+        "# Written by Towline; changes are lost with the pod.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n",
+    );
+    if let Some(address) = address {
+        let domain = &names.cluster_domain;
+        let _ = match pod.spec.subdomain.as_deref().filter(|subdomain| !subdomain.is_empty()) {
+            Some(subdomain) => {
+                writeln!(hosts, "{address}\t{hostname}.{subdomain}.{}.svc.{domain} {hostname}", pod.key.ns())
+            }
+            None => writeln!(hosts, "{address}\t{hostname}"),
+        };
+    }
+    for alias in pod.spec.host_aliases.iter().flatten() {
+        let names = alias.hostnames.as_deref().unwrap_or(&[]).join(" ");
+        let _ = writeln!(hosts, "{}\t{names}", alias.ip);
+    }
+    PodFiles {
+        hosts,
+        hostname: format!("{hostname}\n"),
+        resolv_conf: resolv_conf(pod, names),
+    }
+}
+
+fn resolv_conf(pod: &Pod, names: &NameService) -> String {
+    let mut servers = Vec::new();
+    let mut searches = Vec::new();
+    let mut options = Vec::new();
+    for line in names.host_resolv_conf.lines() {
+        let mut words = line.split_whitespace();
+        match words.next() {
+            Some("nameserver") => servers.extend(words.map(str::to_owned)),
+            Some("search" | "domain") => searches = words.map(str::to_owned).collect(),
+            Some("options") => options.extend(words.map(str::to_owned)),
+            _ => {}
+        }
+    }
+    let loops = |server: &String| server.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    if !pod.host_network() && (servers.is_empty() || servers.iter().any(loops)) {
+        servers = vec![EMBEDDED.to_owned()];
+    }
+    let policy = pod.spec.dns_policy.as_deref().unwrap_or("ClusterFirst");
+    let clusters = match policy {
+        "ClusterFirst" => !pod.host_network(),
+        "ClusterFirstWithHostNet" => true,
+        _ => false,
+    };
+    if let Some(dns) = names.cluster_dns.filter(|_| clusters) {
+        servers = vec![dns.to_string()];
+        let (ns, domain) = (pod.key.ns(), &names.cluster_domain);
+        let mut own = vec![format!("{ns}.svc.{domain}"), format!("svc.{domain}"), domain.clone()];
+        own.append(&mut searches);
+        searches = own;
+        options = vec!["ndots:5".to_owned()];
+    } else if policy == "None" {
+        servers.clear();
+        searches.clear();
+        options.clear();
+    }
+    if let Some(config) = &pod.spec.dns_config {
+        servers.extend(config.nameservers.iter().flatten().cloned());
+        searches.extend(config.searches.iter().flatten().cloned());
+        for option in config.options.iter().flatten() {
+            let Some(name) = &option.name else { continue };
+            options.retain(|known| known.split(':').next() != Some(name));
+            options.push(match option.value.as_deref().filter(|value| !value.is_empty()) {
+                Some(value) => format!("{name}:{value}"),
+                None => name.clone(),
+            });
+        }
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    servers.retain(|server| seen.insert(server.clone()));
+    let mut text = String::new();
+    if !searches.is_empty() {
+        let _ = writeln!(text, "search {}", searches.join(" "));
+    }
+    // The resolver libraries read three servers and no more.
+    for server in servers.iter().take(3) {
+        let _ = writeln!(text, "nameserver {server}");
+    }
+    if !options.is_empty() {
+        let _ = writeln!(text, "options {}", options.join(" "));
+    }
+    text
+}

@@ -1,0 +1,124 @@
+//! An agent with a server in memory, on a fake runtime or on Docker.
+
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::{path::PathBuf, sync::Arc, time::Instant};
+
+use agents::{Options, Running, memory_control::MemoryControl};
+use jiff::Timestamp;
+use schemas::{Now, Object, now::Clock};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+pub struct RealClock(Instant);
+
+impl RealClock {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self(Instant::now()))
+    }
+}
+
+impl Clock for RealClock {
+    fn now(&self) -> Now {
+        Now {
+            wall: Timestamp::now(),
+            monotonic: self.0.elapsed(),
+        }
+    }
+}
+
+/// Follows tokio's time, so that a paused test goes through minutes at once.
+pub struct TokioClock {
+    start: tokio::time::Instant,
+    wall: Timestamp,
+}
+
+impl TokioClock {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            start: tokio::time::Instant::now(),
+            wall: "2026-01-01T00:00:00Z".parse().expect("it is a time"),
+        })
+    }
+}
+
+impl Clock for TokioClock {
+    fn now(&self) -> Now {
+        let monotonic = self.start.elapsed();
+        Now {
+            wall: self.wall + monotonic,
+            monotonic,
+        }
+    }
+}
+
+pub fn object(value: Value) -> Object {
+    Object::from_value(value).expect("it is an object")
+}
+
+/// A pod of the namespace `test`.
+pub fn pod(name: &str, spec: Value) -> Object {
+    let mut spec = spec;
+    spec["nodeName"] = "node".into();
+    object(json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "namespace": "test", "uid": format!("uid-{name}"), "labels": {"app": name}},
+        "spec": spec,
+    }))
+}
+
+pub fn deleting(object: &Object, grace: i64) -> Object {
+    let mut object = object.clone();
+    object.meta.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::now()));
+    object.meta.deletion_grace_period_seconds = Some(grace);
+    object
+}
+
+pub fn phase(report: &schemas::node::PodReport) -> &str {
+    report.status["phase"].as_str().unwrap_or("")
+}
+
+pub fn is_ready(report: &schemas::node::PodReport) -> bool {
+    report.status["conditions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+}
+
+/// The reason for which the first container waits.
+pub fn waits(report: &schemas::node::PodReport) -> &str {
+    report.status["containerStatuses"][0]["state"]["waiting"]["reason"].as_str().unwrap_or("")
+}
+
+pub struct Agent {
+    pub running: Running,
+    pub shutdown: CancellationToken,
+}
+
+impl Agent {
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        self.running.ended().await;
+    }
+}
+
+pub fn options(range: &str, state: Option<PathBuf>) -> Options {
+    Options {
+        state_dir: state,
+        ..Options::new("node", range)
+    }
+}
+
+pub async fn on_runtime(
+    runtime: Arc<dyn agents::Runtime>,
+    control: &Arc<MemoryControl>,
+    clock: Arc<dyn Clock>,
+    options: Options,
+) -> Agent {
+    let shutdown = CancellationToken::new();
+    let running = agents::start_on(options, runtime, control.clone(), clock, shutdown.clone())
+        .await
+        .expect("the agent starts");
+    Agent { running, shutdown }
+}

@@ -1,0 +1,190 @@
+//! What an agent asks of the server, path by path. Every call comes with the certificate of the node
+//! that it is about.
+
+use std::sync::Arc;
+
+use http::{Method, StatusCode, header};
+use schemas::{Key, Kind, Object, node::Registered};
+use serde_json::json;
+use store::{Class, Op, Write, WriteError};
+use uuid::Uuid;
+
+use crate::{
+    control::Front,
+    exchange::{self, Call, Response},
+    identity::Identity,
+    nodes_registration::{self as registration, Claim},
+    nodes_status as reports, nodes_stream as stream, sessions,
+    status::ApiError,
+};
+
+/// The largest batch of reports. Agents split what is more.
+const MAX_REPORTS: usize = 16 * 1024 * 1024;
+
+/// How often a write is tried that others may get in between of.
+const TRIES: usize = 5;
+
+/// Everything under `nodes/NAME/` but the certificate.
+pub(crate) async fn answer(
+    front: &Arc<Front>,
+    node: &str,
+    rest: &[&str],
+    mut call: Call,
+) -> Result<Response, ApiError> {
+    match (&call.method, rest) {
+        (&Method::POST, ["register"]) => register(front, node, &mut call).await,
+        (&Method::GET, ["stream"]) => stream::open(front, node, &call),
+        (&Method::POST, ["status"]) => {
+            let body = call.take_body(MAX_REPORTS).await?;
+            let batch = serde_json::from_slice(&body)
+                .map_err(|error| ApiError::bad_request(format!("the body is not a list of pod reports: {error}")))?;
+            reports::take(front, node, batch).await
+        }
+        (&Method::POST, ["heartbeat"]) => heartbeat(front, node, &mut call).await,
+        (&Method::GET, ["sessions"]) => Ok(sessions::listen(front, node)),
+        (&Method::POST, ["sessions", id]) => sessions::answer(front, node, id, call).await,
+        (_, ["register" | "stream" | "status" | "heartbeat" | "sessions"] | ["sessions", _]) => {
+            Err(ApiError::method_not_allowed())
+        }
+        _ => Err(ApiError::no_such_path()),
+    }
+}
+
+/// Signs the request of an agent that holds the bootstrap token. The query `machine` names the
+/// machine, so that nobody gets the certificate of a node that is alive elsewhere.
+pub(crate) async fn certificate(
+    front: &Front,
+    identity: &Identity,
+    node: &str,
+    mut call: Call,
+) -> Result<Response, ApiError> {
+    let body = call.take_body(64 * 1024).await?;
+    let request = std::str::from_utf8(&body)
+        .map_err(|_| ApiError::bad_request("the body is not a certificate request in PEM"))?;
+    let now = front.clock.now();
+    let machine = call.query.text("machine").unwrap_or("");
+    let existing = front.store.get(&Key::cluster(Kind::Node, node));
+    claim(front, existing.as_deref(), node, machine)?;
+    let certificate = front
+        .authority
+        .sign_node(node, request, now)
+        .map_err(|error| ApiError::bad_request(error.to_string()))?;
+    tracing::info!(node, "signed a certificate");
+    let detail = format!("for machine {machine:?}");
+    front
+        .audit(identity, "sign", &format!("nodes/{node}/certificate"), detail)
+        .await;
+    let mut response = exchange::text(StatusCode::OK, certificate);
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        http::HeaderValue::from_static("application/x-pem-file"),
+    );
+    Ok(response)
+}
+
+fn claim(front: &Front, existing: Option<&Object>, node: &str, machine: &str) -> Result<(), ApiError> {
+    let heartbeats = front.store.heartbeats();
+    let silence = heartbeats.silence(node, front.clock.now().monotonic);
+    match registration::claim(existing, machine, silence) {
+        Claim::Free => Ok(()),
+        Claim::Taken => Err(ApiError::conflict(
+            Kind::Node,
+            node,
+            "the name is held by another machine that is alive; give this one another name with --node-name",
+        )),
+    }
+}
+
+async fn register(front: &Front, node: &str, call: &mut Call) -> Result<Response, ApiError> {
+    let body = call.take_body(exchange::MAX_BODY).await?;
+    let asked: schemas::node::Registration = serde_json::from_slice(&body)
+        .map_err(|error| ApiError::bad_request(format!("the body is not a registration: {error}")))?;
+    if *asked.name != *node {
+        return Err(ApiError::forbidden(format!(
+            "the certificate is of node {node:?}, the registration of {:?}",
+            asked.name
+        )));
+    }
+    let key = Key::cluster(Kind::Node, node);
+    let mut tries = 0;
+    let object = loop {
+        let existing = front.store.get(&key);
+        claim(front, existing.as_deref(), node, &asked.machine_id)?;
+        let now = front.clock.now();
+        let uid = Uuid::new_v4().to_string();
+        let wanted = registration::node(existing.as_deref(), &asked, now, &uid);
+        let written = match &existing {
+            None => {
+                front
+                    .store
+                    .write_one(Class::Controller, Write::new(Op::Create(wanted)))
+                    .await
+            }
+            Some(existing) if registration::is_same(existing, &wanted) => Ok(existing.clone()),
+            Some(existing) => {
+                let write = Write::new(Op::Replace(wanted)).version(existing.version);
+                front.store.write_one(Class::Controller, write).await
+            }
+        };
+        match written {
+            Ok(object) => break object,
+            Err(WriteError::Conflict { .. } | WriteError::AlreadyExists(_) | WriteError::NotFound(_))
+                if tries < TRIES =>
+            {
+                tries += 1;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    };
+    front.store.heartbeats().beat(node, front.clock.now().monotonic);
+    write_status(front, &object, Some(asked.status), None).await?;
+    tracing::info!(node, machine = asked.machine_id, "registered");
+    Ok(exchange::json(
+        StatusCode::OK,
+        &Registered {
+            cluster: front.store.cluster(),
+            uid: object.uid(),
+            incarnation: front.store.incarnation(),
+        },
+    ))
+}
+
+async fn heartbeat(front: &Front, node: &str, call: &mut Call) -> Result<Response, ApiError> {
+    let body = call.take_body(exchange::MAX_BODY).await?;
+    let beat: schemas::node::Heartbeat = serde_json::from_slice(&body)
+        .map_err(|error| ApiError::bad_request(format!("the body is not a heartbeat: {error}")))?;
+    // First of all, so that a store that is away makes no node unknown.
+    front.store.heartbeats().beat(node, front.clock.now().monotonic);
+    let Some(object) = front.store.get(&Key::cluster(Kind::Node, node)) else {
+        // The object was deleted: the agent registers again.
+        return Err(ApiError::not_found(Kind::Node, node));
+    };
+    write_status(front, &object, beat.status, Some(&beat.unclaimed)).await?;
+    Ok(exchange::json(StatusCode::OK, &json!({})))
+}
+
+/// Writes a node's status where it differs from the stored one.
+async fn write_status(
+    front: &Front,
+    node: &Object,
+    reported: Option<serde_json::Value>,
+    unclaimed: Option<&[String]>,
+) -> Result<(), ApiError> {
+    let status = registration::status(node.status.as_deref(), reported, unclaimed, front.clock.now());
+    let Some(status) = status else {
+        return Ok(());
+    };
+    let op = Op::Status {
+        key: node.key(),
+        status: Arc::new(status),
+    };
+    front
+        .store
+        .write_one(Class::Status, Write::new(op).uid(node.uid()))
+        .await?;
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "nodes_tests.rs"]
+mod tests;

@@ -1,0 +1,184 @@
+//! What a node's object and status become when its agent registers or beats: pure.
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use schemas::{Body, Kind, Now, Object, labels, node::Registration};
+use serde_json::{Map, Value, json};
+
+use crate::authority::NODE_SILENCE;
+
+/// On a Node: names the machine that holds the name.
+pub(crate) const MACHINE: &str = "towline.dev/machine-id";
+
+/// The condition that tells of containers of this cluster that no pod claims.
+const UNCLAIMED: &str = "UnclaimedContainers";
+
+/// At most this many unclaimed containers are named; the rest is counted.
+const NAMED: usize = 10;
+
+/// Whether a machine may have a node's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    Free,
+    /// Another machine holds it and is alive.
+    Taken,
+}
+
+/// Judges by the server's own time of receipt how alive the holder is.
+pub(crate) fn claim(existing: Option<&Object>, machine: &str, silence: Duration) -> Claim {
+    let holder = existing.and_then(|node| node.annotation(MACHINE));
+    match holder {
+        Some(holder) if holder != machine && silence < NODE_SILENCE => Claim::Taken,
+        _ => Claim::Free,
+    }
+}
+
+/// The Node object as the registration wants it. What others set (taints, cordons, further labels)
+/// stays.
+pub(crate) fn node(existing: Option<&Object>, asked: &Registration, now: Now, uid: &str) -> Object {
+    let mut object = existing.cloned().unwrap_or_else(|| Object {
+        kind: Kind::Node,
+        meta: ObjectMeta {
+            name: Some(asked.name.to_string()),
+            uid: Some(uid.to_owned()),
+            creation_timestamp: Some(Time(now.wall)),
+            ..ObjectMeta::default()
+        },
+        body: Body::new(Map::new()),
+        node: None,
+        status: None,
+        version: 0,
+    });
+    let wanted = object.meta.labels.get_or_insert_default();
+    wanted
+        .entry(labels::HOSTNAME.to_owned())
+        .or_insert_with(|| asked.name.to_string());
+    wanted.extend(asked.labels.clone());
+    object
+        .meta
+        .annotations
+        .get_or_insert_default()
+        .insert(MACHINE.to_owned(), asked.machine_id.clone());
+    let mut body = object.body.value().clone();
+    let spec = body.entry("spec").or_insert_with(|| json!({}));
+    if !asked.pod_range.is_empty() {
+        spec["podCIDR"] = asked.pod_range.as_str().into();
+        spec["podCIDRs"] = json!([asked.pod_range]);
+    }
+    object.body = Body::new(body);
+    object
+}
+
+/// Whether a registration leaves an object as it is.
+pub(crate) fn is_same(existing: &Object, wanted: &Object) -> bool {
+    existing.meta == wanted.meta && existing.body.hash() == wanted.body.hash()
+}
+
+/// The new status of a node, or none if it stays. `reported` is what the agent sent, if it sent one;
+/// `unclaimed` none where it said nothing of containers.
+///
+/// Conditions that the agent does not report belong to others and stay. A node that speaks is ready
+/// unless its agent says otherwise.
+pub(crate) fn status(
+    stored: Option<&Value>,
+    reported: Option<Value>,
+    unclaimed: Option<&[String]>,
+    now: Now,
+) -> Option<Value> {
+    let nothing = json!({});
+    let stored = stored.unwrap_or(&nothing);
+    let says_ready = reported
+        .as_ref()
+        .is_some_and(|reported| conditions(reported).iter().any(|one| kind_of(one) == "Ready"));
+    let mut status = reported.unwrap_or_else(|| stored.clone());
+    if !status.is_object() {
+        status = json!({});
+    }
+    let mut wanted: Vec<Value> = conditions(&status).to_vec();
+    for condition in conditions(stored) {
+        if !wanted.iter().any(|one| kind_of(one) == kind_of(condition)) {
+            wanted.push(condition.clone());
+        }
+    }
+    if !says_ready {
+        let ready = wanted.iter().find(|one| kind_of(one) == "Ready");
+        // "False" is the agent's own word, from an earlier report; "Unknown" is the controller's,
+        // and what is heard of is not unknown.
+        if ready.is_none_or(|ready| ready["status"] == "Unknown") {
+            let ready = json!({
+                "type": "Ready",
+                "status": "True",
+                "reason": "AgentReady",
+                "message": "the node's agent reports",
+            });
+            put(&mut wanted, ready);
+        }
+    }
+    if let Some(unclaimed) = unclaimed {
+        let known = wanted.iter().any(|one| kind_of(one) == UNCLAIMED);
+        if known || !unclaimed.is_empty() {
+            put(&mut wanted, unclaimed_condition(unclaimed));
+        }
+    }
+    stamp(&mut wanted, conditions(stored), now);
+    status["conditions"] = wanted.into();
+    (status != *stored).then_some(status)
+}
+
+fn unclaimed_condition(unclaimed: &[String]) -> Value {
+    if unclaimed.is_empty() {
+        return json!({
+            "type": UNCLAIMED,
+            "status": "False",
+            "reason": "AllClaimed",
+            "message": "every container of this cluster belongs to a pod",
+        });
+    }
+    let named = unclaimed.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+    let rest = match unclaimed.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        rest => format!(" and {rest} more"),
+    };
+    json!({
+        "type": UNCLAIMED,
+        "status": "True",
+        "reason": "NoPodClaims",
+        "message": format!("containers that no pod claims keep running: {named}{rest}"),
+    })
+}
+
+fn conditions(status: &Value) -> &[Value] {
+    status["conditions"].as_array().map_or(&[], Vec::as_slice)
+}
+
+fn kind_of(condition: &Value) -> &str {
+    condition["type"].as_str().unwrap_or("")
+}
+
+fn put(conditions: &mut Vec<Value>, condition: Value) {
+    match conditions.iter_mut().find(|one| kind_of(one) == kind_of(&condition)) {
+        Some(one) => *one = condition,
+        None => conditions.push(condition),
+    }
+}
+
+/// Sets the times of conditions by the server's clock: a transition is a change of `status`, and a
+/// condition that stays as it is keeps both of its times, so that a heartbeat writes nothing.
+fn stamp(wanted: &mut [Value], stored: &[Value], now: Now) {
+    let at: Value = now.wall.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into();
+    for condition in wanted {
+        let before = stored.iter().find(|one| kind_of(one) == kind_of(condition));
+        let same = |field: &str| before.is_some_and(|before| before[field] == condition[field]);
+        let (status, whole) = (same("status"), same("status") && same("reason") && same("message"));
+        let keep = |field: &str| before.map(|before| before[field].clone()).filter(Value::is_string);
+        let transition = keep("lastTransitionTime").filter(|_| status);
+        let heard = keep("lastHeartbeatTime").filter(|_| whole);
+        condition["lastTransitionTime"] = transition.unwrap_or_else(|| at.clone());
+        condition["lastHeartbeatTime"] = heard.unwrap_or_else(|| at.clone());
+    }
+}
+
+#[cfg(test)]
+#[path = "nodes_registration_tests.rs"]
+mod tests;

@@ -1,0 +1,216 @@
+use std::sync::Arc;
+
+use schemas::{ContentHash, report::HeldDeletions};
+use serde_json::{Value, json};
+use store::{DesiredRow, UnitAt};
+
+use super::*;
+
+const NEW: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+const OLD: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+const NEWER: &str = "cccccccccccccccccccccccccccccccccccccccc";
+
+fn web() -> Key {
+    Key::namespaced(Kind::Deployment, "shop", "web")
+}
+
+fn other() -> Key {
+    Key::namespaced(Kind::ConfigMap, "other", "c")
+}
+
+fn row(key: Key, commit: &str) -> (Key, Arc<DesiredRow>) {
+    let row = DesiredRow {
+        unit: Unit::of(&key),
+        key: key.clone(),
+        hash: ContentHash([0; 32]),
+        content: Arc::new(Value::Null),
+        file: "web.yaml".into(),
+        line: 1,
+        commit: commit.into(),
+    };
+    (key, Arc::new(row))
+}
+
+fn desired(revision: u64, commit: &str, web_at: &str) -> Desired {
+    let at = |commit: &str| UnitAt {
+        commit: commit.into(),
+        held: None,
+        may_delete: true,
+    };
+    Desired {
+        revision,
+        commit: Some(commit.into()),
+        units: ["shop", "other"].map(|unit| (Unit(unit.into()), at(commit))).into(),
+        rows: [row(web(), web_at), row(other(), OLD)].into(),
+        ..Desired::default()
+    }
+}
+
+fn report(commit: &str, outcome: Outcome, status: Value, reason: &str, of_other: Outcome) -> Report {
+    let unit = |key: Key, outcome: Outcome, status: Value, reason: &str| {
+        let object = ObjectReport {
+            outcome,
+            reason: reason.into(),
+            position: None,
+            status,
+        };
+        let report = UnitReport {
+            commit: commit.into(),
+            outcome,
+            reason: reason.into(),
+            objects: [(key.clone(), object)].into(),
+        };
+        (Unit::of(&key), report)
+    };
+    Report {
+        commit: Some(commit.into()),
+        outcome: outcome.max(of_other),
+        units: [
+            unit(web(), outcome, status, reason),
+            unit(other(), of_other, Value::Null, "of the other"),
+        ]
+        .into(),
+        nodes: BTreeMap::new(),
+        problems: Vec::new(),
+        held_deletions: None,
+        source_error: None,
+    }
+}
+
+fn three(_: &Key) -> Option<i64> {
+    Some(3)
+}
+
+#[test]
+fn a_rollout_is_told_as_it_changes_and_ends_converged() {
+    let before = desired(1, OLD, OLD);
+    let mut follower = Follower::of_push(NEW.into(), Before::of(&before));
+    let converged = Outcome::Converged;
+    assert_eq!(follower.look(&before, None, three), (vec![], None));
+
+    let after = desired(2, NEW, NEW);
+    let stale = report(OLD, converged, Value::Null, "", converged);
+    let (lines, end) = follower.look(&after, Some(&stale), three);
+    assert_eq!(lines, ["aaaaaaaaaa is recorded: 1 object in 1 unit"]);
+    assert_eq!(end, None, "the report is not on this commit yet");
+
+    let one = json!({"updatedReplicas": 1});
+    let moving = report(NEW, Outcome::Progressing, one.clone(), "", converged);
+    let (lines, end) = follower.look(&after, Some(&moving), three);
+    assert_eq!(
+        (lines, end),
+        (vec!["shop/web: 1/3 updated, 0 available".to_owned()], None)
+    );
+    assert_eq!(
+        follower.look(&after, Some(&moving), three),
+        (vec![], None),
+        "nothing is told twice"
+    );
+
+    let done = report(
+        NEW,
+        converged,
+        json!({"updatedReplicas": 3, "availableReplicas": 3}),
+        "",
+        converged,
+    );
+    let (lines, end) = follower.look(&after, Some(&done), three);
+    assert_eq!(lines, ["shop/web: converged, 3 available", "unit shop: converged"]);
+    assert_eq!(end, Some(End::Reached(converged)));
+}
+
+#[test]
+fn a_push_ends_by_its_own_units_and_a_sync_by_all() {
+    let (before, after) = (Before::of(&desired(1, OLD, OLD)), desired(2, NEW, NEW));
+    let reached = |outcome| Some(End::Reached(outcome));
+    use Outcome::{Converged, Failed, Held, Progressing};
+    for (mine, others, push, sync) in [
+        (Converged, Converged, reached(Converged), reached(Converged)),
+        (Converged, Failed, reached(Converged), reached(Failed)),
+        (Converged, Progressing, reached(Converged), None),
+        (Progressing, Failed, None, None),
+        (Failed, Converged, reached(Failed), reached(Failed)),
+        (Held, Converged, reached(Held), reached(Held)),
+        (Failed, Progressing, reached(Failed), None),
+    ] {
+        let report = report(NEW, mine, Value::Null, "", others);
+        let mut of_push = Follower::of_push(NEW.into(), before.clone());
+        assert_eq!(
+            of_push.look(&after, Some(&report), three).1,
+            push,
+            "{mine:?} {others:?}"
+        );
+        let mut of_sync = Follower::of_sync(NEW.into(), before.clone());
+        assert_eq!(
+            of_sync.look(&after, Some(&report), three).1,
+            sync,
+            "{mine:?} {others:?}"
+        );
+    }
+}
+
+#[test]
+fn a_newer_commit_supersedes_and_a_broken_source_does_not() {
+    let before = desired(1, OLD, OLD);
+    let follower = || Follower::of_push(NEW.into(), Before::of(&before));
+    let superseded = Some(End::Superseded(NEWER.into()));
+    assert_eq!(follower().look(&desired(2, NEWER, OLD), None, three).1, superseded);
+
+    let mut recorded = follower();
+    recorded.look(&desired(2, NEW, NEW), None, three);
+    assert_eq!(recorded.look(&desired(3, NEWER, NEW), None, three).1, superseded);
+
+    let broken = Desired {
+        source_error: Some("the branch main is gone".into()),
+        ..desired(2, OLD, OLD)
+    };
+    let mut waiting = follower();
+    let (lines, end) = waiting.look(&broken, None, three);
+    assert_eq!(lines, ["the source cannot be read: the branch main is gone"]);
+    assert_eq!(end, None);
+    assert_eq!(waiting.look(&broken, None, three), (vec![], None));
+}
+
+#[test]
+fn failures_carry_their_reason_and_held_deletions_their_confirmation() {
+    let before = Before::of(&desired(1, OLD, OLD));
+    let after = desired(2, NEW, NEW);
+    let converged = Outcome::Converged;
+    let failed = report(
+        NEW,
+        Outcome::Failed,
+        Value::Null,
+        "ErrImagePull: no such image",
+        converged,
+    );
+    let mut follower = Follower::of_push(NEW.into(), before.clone());
+    let (lines, _) = follower.look(&after, Some(&failed), three);
+    assert!(
+        lines.contains(&"shop/web: failed: ErrImagePull: no such image".to_owned()),
+        "{lines:?}"
+    );
+
+    let mut held = report(NEW, converged, Value::Null, "", converged);
+    held.held_deletions = Some(HeldDeletions {
+        commit: NEW.into(),
+        objects: vec![web(), other()],
+        since: jiff::Timestamp::UNIX_EPOCH,
+        reason: "over 30 % of shop".into(),
+    });
+    let mut follower = Follower::of_push(NEW.into(), before);
+    let (lines, end) = follower.look(&after, Some(&held), three);
+    let line = "deletions: 2 objects wait to be deleted (over 30 % of shop): \
+                confirm with `towline sync --confirm-deletes aaaaaaaaaa`";
+    assert!(lines.contains(&line.to_owned()), "{lines:?}");
+    assert_eq!(end, Some(End::Reached(Outcome::Held)));
+}
+
+#[test]
+fn a_commit_that_sets_nothing_waits_for_everything() {
+    let before = Before::of(&desired(1, OLD, OLD));
+    let mut follower = Follower::of_push(NEW.into(), before);
+    let report = report(NEW, Outcome::Converged, Value::Null, "", Outcome::Converged);
+    let (lines, end) = follower.look(&desired(2, NEW, OLD), Some(&report), three);
+    assert_eq!(lines, ["aaaaaaaaaa is recorded and sets nothing new"]);
+    assert_eq!(end, Some(End::Reached(Outcome::Converged)));
+}

@@ -1,0 +1,411 @@
+//! Where status commits are written: a mirror in the data folder, and from there to their branch.
+
+use std::{fs, path::PathBuf, sync::Arc};
+
+use git2::{ErrorCode, Oid, Repository, Signature, Time};
+use jiff::Timestamp;
+use schemas::report::Report;
+use store::Desired;
+
+use super::{folder::Folder, render, transfer};
+use crate::{
+    Shared,
+    options::Source,
+    remote::{self, Connection, RemoteError},
+    source::trailer,
+};
+
+/// Why the status is not where it should be.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StatusError {
+    #[error("the status repository {path} cannot be opened: {reason}")]
+    Open { path: String, reason: String },
+    #[error(
+        "the branch {branch} holds the status of another cluster ({theirs}); this one ({ours}) does not write there: \
+         choose another with --status-branch"
+    )]
+    OtherCluster {
+        branch: String,
+        theirs: String,
+        ours: String,
+    },
+    #[error(
+        "the branch {branch} holds commits that are not Towline's; choose another with --status-branch, or delete it"
+    )]
+    Foreign { branch: String },
+    #[error("the branch {branch} moved while the status was written; it is tried again")]
+    Moved { branch: String },
+    #[error("the status mirror {}: {reason}", path.display())]
+    Mirror { path: PathBuf, reason: String },
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+}
+
+/// What came of a report.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Published {
+    /// Nothing worth telling.
+    Nothing,
+    Commit(Oid),
+}
+
+/// Writes reports to the status branch.
+pub(crate) struct Desk {
+    target: Source,
+    connection: Option<Connection>,
+    branch: String,
+    reference: String,
+    cluster: Arc<str>,
+    path: PathBuf,
+    mirror: Option<Mirror>,
+}
+
+/// The mirror, open, and what its newest commit holds.
+struct Mirror {
+    repo: Repository,
+    tip: Option<Oid>,
+    folder: Folder,
+    /// What the folder was last rendered from.
+    shown: Option<(Arc<Report>, Arc<Desired>)>,
+    commits: u32,
+}
+
+const LOCAL: &str = "refs/heads/status";
+const REMOTE: &str = "refs/towline/target";
+
+/// How far back a commit's cluster is looked for: a person may have committed on top.
+const LOOK_BACK: usize = 20;
+
+/// A mirror of a local branch starts afresh after so many commits, so that it does not grow.
+const FRESH: u32 = 2_000;
+
+impl Desk {
+    pub(crate) fn new(shared: &Shared, target: Source) -> Self {
+        let connection = match &target {
+            Source::Remote(url) => Some(Connection::new(url, &shared.options)),
+            Source::Local(_) => None,
+        };
+        Self {
+            connection,
+            branch: shared.options.status.branch.clone(),
+            reference: format!("refs/heads/{}", shared.options.status.branch),
+            cluster: shared.store.cluster(),
+            path: shared.options.data_dir.join("status.git"),
+            mirror: None,
+            target,
+        }
+    }
+
+    fn git(&self, error: &git2::Error) -> StatusError {
+        StatusError::Mirror {
+            path: self.path.clone(),
+            reason: error.message().to_owned(),
+        }
+    }
+
+    /// Commits a report, if it says anything new, and carries what waits to the branch. Blocks.
+    pub(crate) fn publish(
+        &mut self,
+        report: &Arc<Report>,
+        desired: &Arc<Desired>,
+        at: Timestamp,
+    ) -> Result<Published, StatusError> {
+        if report.commit.is_none() && report.source_error.is_none() {
+            return Ok(Published::Nothing);
+        }
+        let there = self.target_tip()?;
+        self.settle(there)?;
+        let published = self.commit(report, desired, at)?;
+        self.deliver(there)?;
+        Ok(published)
+    }
+
+    fn open_target(&self) -> Result<Option<Repository>, StatusError> {
+        let Source::Local(path) = &self.target else {
+            return Ok(None);
+        };
+        let flags = git2::RepositoryOpenFlags::NO_SEARCH;
+        Repository::open_ext(path, flags, std::iter::empty::<&std::path::Path>())
+            .map(Some)
+            .map_err(|error| StatusError::Open {
+                path: self.target.to_string(),
+                reason: error.message().to_owned(),
+            })
+    }
+
+    /// The mirror, opened or made.
+    fn mirror(&mut self) -> Result<&mut Mirror, StatusError> {
+        if self.mirror.is_none() {
+            let open = || -> Result<Mirror, git2::Error> {
+                let repo = remote::mirror(&self.path)?;
+                let tip = repo.refname_to_id(LOCAL).ok();
+                let folder = match tip {
+                    Some(tip) => Folder::read(&repo, repo.find_commit(tip)?.tree_id())?,
+                    None => Folder::default(),
+                };
+                Ok(Mirror {
+                    repo,
+                    tip,
+                    folder,
+                    shown: None,
+                    commits: 0,
+                })
+            };
+            let opened = open().or_else(|_| {
+                // What it holds was a copy: a mirror that cannot be read is made anew.
+                let _ = fs::remove_dir_all(&self.path);
+                open()
+            });
+            self.mirror = Some(opened.map_err(|error| self.git(&error))?);
+        }
+        match &mut self.mirror {
+            Some(mirror) => Ok(mirror),
+            None => Err(StatusError::Mirror {
+                path: self.path.clone(),
+                reason: "it is not open".into(),
+            }),
+        }
+    }
+
+    /// The commit that the branch is at, brought into the mirror.
+    fn target_tip(&mut self) -> Result<Option<Oid>, StatusError> {
+        if let Some(target) = self.open_target()? {
+            return match target.refname_to_id(&self.reference) {
+                Ok(id) => Ok(Some(id)),
+                Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
+                Err(error) => Err(self.git(&error)),
+            };
+        }
+        let Some(connection) = self.connection.clone() else {
+            return Ok(None);
+        };
+        let reference = self.reference.clone();
+        let mirror = self.mirror()?;
+        // After a push of our own the branch is where we left it; asking is a round trip, not a fetch.
+        let there = connection.tip(&mirror.repo, &reference)?;
+        if let Some(id) = there
+            && !mirror.repo.odb().is_ok_and(|odb| odb.exists(id))
+        {
+            connection.fetch(&mirror.repo, &[format!("+{reference}:{REMOTE}")])?;
+        }
+        Ok(there)
+    }
+
+    /// Makes the mirror stand on the branch: on top of it with what waits, or at it.
+    fn settle(&mut self, there: Option<Oid>) -> Result<(), StatusError> {
+        let target = self.open_target()?;
+        let fresh = {
+            let mirror = self.mirror()?;
+            let stands = match (mirror.tip, there) {
+                (Some(tip), Some(there)) => transfer::between(&mirror.repo, tip, Some(there)).is_some(),
+                (None, None) => true,
+                _ => false,
+            };
+            let old = target.is_some() && mirror.tip == there && mirror.commits >= FRESH;
+            if stands && !old {
+                return Ok(());
+            }
+            old
+        };
+        if let Some(there) = there {
+            let from = match &target {
+                Some(target) => target,
+                None => &self.mirror()?.repo,
+            };
+            let owner = owner(from, there);
+            self.admit(owner)?;
+        }
+        if fresh {
+            self.mirror = None;
+            let _ = fs::remove_dir_all(&self.path);
+        }
+        let moved = {
+            let mirror = self.mirror()?;
+            mirror.turn_to(target.as_ref(), there)
+        };
+        moved.map_err(|error| {
+            self.mirror = None;
+            self.git(&error)
+        })
+    }
+
+    /// Refuses a branch that is not this cluster's.
+    fn admit(&self, owner: Option<String>) -> Result<(), StatusError> {
+        let branch = self.branch.clone();
+        match owner {
+            Some(theirs) if theirs == *self.cluster => Ok(()),
+            Some(theirs) => Err(StatusError::OtherCluster {
+                branch,
+                theirs,
+                ours: self.cluster.to_string(),
+            }),
+            None => Err(StatusError::Foreign { branch }),
+        }
+    }
+
+    fn commit(
+        &mut self,
+        report: &Arc<Report>,
+        desired: &Arc<Desired>,
+        at: Timestamp,
+    ) -> Result<Published, StatusError> {
+        let cluster = self.cluster.clone();
+        let done = self.mirror()?.commit(report, desired, &cluster, at);
+        done.map_err(|error| {
+            // Half-written: read it anew next time.
+            self.mirror = None;
+            self.git(&error)
+        })
+    }
+
+    /// Carries the mirror's commits to the branch, if it is still at `there`.
+    fn deliver(&mut self, there: Option<Oid>) -> Result<(), StatusError> {
+        let target = self.open_target()?;
+        let (connection, reference, branch) = (self.connection.clone(), self.reference.clone(), self.branch.clone());
+        let shown = self.target.to_string();
+        let mirror = self.mirror()?;
+        let Some(tip) = mirror.tip else { return Ok(()) };
+        if Some(tip) == there {
+            return Ok(());
+        }
+        if let Some(connection) = connection {
+            connection.push(&mirror.repo, LOCAL, &reference)?;
+            return Ok(());
+        }
+        let Some(target) = target else { return Ok(()) };
+        let way = transfer::between(&mirror.repo, tip, there).ok_or(StatusError::Moved { branch: branch.clone() })?;
+        let carry = || {
+            for id in way {
+                transfer::commit(&mirror.repo, &target, id)?;
+            }
+            // The old value is part of the update: whoever was faster is not overwritten.
+            match there {
+                Some(there) => target.reference_matching(&reference, tip, true, there, "towline: status"),
+                None => target.reference(&reference, tip, false, "towline: status"),
+            }
+            .map(|_| ())
+        };
+        carry().map_err(|error: git2::Error| match error.code() {
+            ErrorCode::Modified | ErrorCode::Exists => StatusError::Moved { branch },
+            _ => StatusError::Open {
+                path: shown,
+                reason: error.message().to_owned(),
+            },
+        })
+    }
+}
+
+/// The cluster that the newest commits of a branch name.
+fn owner(repo: &Repository, tip: Oid) -> Option<String> {
+    let mut at = repo.find_commit(tip).ok()?;
+    for _ in 0..LOOK_BACK {
+        let message = String::from_utf8_lossy(at.message_bytes()).into_owned();
+        if let Some(cluster) = trailer(&message, "Cluster") {
+            return Some(cluster);
+        }
+        at = at.parent(0).ok()?;
+    }
+    None
+}
+
+impl Mirror {
+    fn turn_to(&mut self, target: Option<&Repository>, there: Option<Oid>) -> Result<(), git2::Error> {
+        match there {
+            Some(there) => {
+                if let Some(target) = target {
+                    transfer::commit(target, &self.repo, there)?;
+                }
+                self.folder = Folder::read(&self.repo, self.repo.find_commit(there)?.tree_id())?;
+                self.repo.reference(LOCAL, there, true, "follow the branch")?;
+            }
+            None => {
+                self.folder = Folder::default();
+                if let Ok(mut reference) = self.repo.find_reference(LOCAL) {
+                    reference.delete()?;
+                }
+            }
+        }
+        self.tip = there;
+        self.shown = None;
+        Ok(())
+    }
+
+    fn commit(
+        &mut self,
+        report: &Arc<Report>,
+        desired: &Arc<Desired>,
+        cluster: &str,
+        at: Timestamp,
+    ) -> Result<Published, git2::Error> {
+        if !self.render(report, desired)? {
+            return Ok(Published::Nothing);
+        }
+        let tree = self.folder.write(&self.repo)?;
+        let parent = self.tip.map(|tip| self.repo.find_commit(tip)).transpose()?;
+        if parent.as_ref().is_some_and(|parent| parent.tree_id() == tree) {
+            return Ok(Published::Nothing);
+        }
+        let who = signature(at)?;
+        let parents: Vec<_> = parent.iter().collect();
+        let tree = self.repo.find_tree(tree)?;
+        let id = self
+            .repo
+            .commit(None, &who, &who, &render::message(report, cluster), &tree, &parents)?;
+        self.repo.reference(LOCAL, id, true, "status")?;
+        self.tip = Some(id);
+        self.commits += 1;
+        Ok(Published::Commit(id))
+    }
+
+    /// Brings the folder up to date; true if a file changed.
+    fn render(&mut self, report: &Arc<Report>, desired: &Arc<Desired>) -> Result<bool, git2::Error> {
+        let Self {
+            repo, folder, shown, ..
+        } = self;
+        let before = shown.take();
+        let mut changed = false;
+        let mut put = |path: &str, text: &str| -> Result<(), git2::Error> {
+            changed |= folder.put(path, repo.blob(text.as_bytes())?);
+            Ok(())
+        };
+        let mut paths = std::collections::HashSet::new();
+        for (unit, reported) in &report.units {
+            let old_unit = before.as_ref().and_then(|(report, _)| report.units.get(unit));
+            for (key, object) in &reported.objects {
+                let Some(row) = desired.rows.get(key) else { continue };
+                let old_row = before.as_ref().and_then(|(_, desired)| desired.rows.get(key));
+                let old = old_unit.and_then(|unit| unit.objects.get(key));
+                let path = render::object_path(key);
+                let same_row = old_row.is_some_and(|old| Arc::ptr_eq(old, row) || same_place(old, row));
+                if !(same_row && old == Some(object)) {
+                    put(&path, &render::object_file(key, object, row))?;
+                }
+                paths.insert(path);
+            }
+        }
+        for (name, node) in &report.nodes {
+            let path = render::node_path(name);
+            if before.as_ref().and_then(|(report, _)| report.nodes.get(name)) != Some(node) {
+                put(&path, &render::node_file(name, node))?;
+            }
+            paths.insert(path);
+        }
+        put("STATUS.md", &render::summary(report))?;
+        for path in folder.paths() {
+            if path != "STATUS.md" && !paths.contains(&path) {
+                changed |= folder.remove(&path);
+            }
+        }
+        *shown = Some((report.clone(), desired.clone()));
+        Ok(changed)
+    }
+}
+
+fn same_place(a: &store::DesiredRow, b: &store::DesiredRow) -> bool {
+    (&a.file, a.line, &a.commit) == (&b.file, b.line, &b.commit)
+}
+
+/// Towline, at a time that the caller read.
+pub(crate) fn signature(at: Timestamp) -> Result<Signature<'static>, git2::Error> {
+    Signature::new("Towline", "towline@localhost", &Time::new(at.as_second(), 0))
+}

@@ -1,0 +1,447 @@
+//! What the driver knows across objects: a cache of the store, fed by one watch.
+//!
+//! It answers what a look at one key cannot afford to search for, and maps each change to the keys
+//! that must be looked at. It can be rebuilt from the store at any time.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use rustc_hash::FxHashMap;
+use schemas::{Key, Kind, Now, Object, Uid, Unit};
+use store::{Change, Desired, View};
+
+use crate::{
+    deployment, garbage, namespace, nodes, pod_garbage, pods,
+    queue::{Controller, Work},
+    release::{self, waves},
+    replicaset,
+    scheduler::cluster::Cluster,
+};
+
+/// The cache.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    pub(crate) desired: Arc<Desired>,
+    /// Live objects that git declares or did, by unit; those in deletion left out.
+    managed: BTreeMap<Unit, BTreeSet<Key>>,
+    /// Those of them that are not declared any more.
+    undeclared: BTreeSet<Key>,
+    waves: BTreeMap<i64, BTreeSet<Key>>,
+    /// Pods and ReplicaSets that nobody controls, by namespace.
+    strays: FxHashMap<(Kind, Arc<str>), BTreeSet<Key>>,
+    ready_since: FxHashMap<Uid, Duration>,
+    progress: FxHashMap<Uid, (String, Duration)>,
+    finished: BTreeSet<(Option<Timestamp>, Key)>,
+    /// Nodes that are gone although pods are bound to them, since when.
+    missing: BTreeMap<Arc<str>, Duration>,
+    pub(crate) taints: nodes::Seen,
+    pub(crate) cluster: Cluster,
+    /// Pods that did not fit may fit now.
+    pub(crate) retry_parked: bool,
+}
+
+/// Keys to look at.
+pub(crate) type Touched = Vec<Work>;
+
+impl Index {
+    /// The cache of all that is there now. Pods that are ready are taken at their word how long.
+    pub(crate) fn build(view: &View<'_>, desired: Arc<Desired>, now: Now) -> Self {
+        let mut index = Self {
+            retry_parked: true,
+            ..Self::default()
+        };
+        let mut touched = Vec::new();
+        for info in schemas::kind::KINDS {
+            for object in view.list(info.kind, None) {
+                index.take(&object.key(), None, Some(object), now, &mut touched);
+                touched.clear();
+                if info.kind == Kind::Pod && pods::is_ready(object) {
+                    let since = pods::condition(object, "Ready").and_then(|it| it["lastTransitionTime"].as_str());
+                    let ago = since
+                        .and_then(|since| since.parse::<Timestamp>().ok())
+                        .and_then(|since| Duration::try_from(now.wall.duration_since(since)).ok())
+                        .unwrap_or_default();
+                    index.ready_since.insert(object.uid(), now.monotonic.saturating_sub(ago));
+                }
+            }
+        }
+        index.set_desired(desired, &mut touched);
+        index
+    }
+
+    /// Everything there is to look at: what a start and the periodic look put into the queue.
+    pub(crate) fn everything(&self, view: &View<'_>) -> Touched {
+        let mut all = vec![
+            Work::new(Controller::Namespaces, namespace::key(namespace::DEFAULT)),
+            Work::all(Controller::Scheduler),
+            Work::all(Controller::Nodes),
+            Work::all(Controller::PodGarbage),
+            Work::all(Controller::Report),
+            Work::all(Controller::Release),
+        ];
+        let each = |controller: Controller, key: Key| Work::new(controller, key);
+        for key in self.desired.rows.keys() {
+            all.push(each(Controller::Release, key.clone()));
+            all.push(each(Controller::Report, key.clone()));
+        }
+        for (kind, controller) in [
+            (Kind::Node, Controller::Report),
+            (Kind::Namespace, Controller::Namespaces),
+            (Kind::Deployment, Controller::Deployments),
+            (Kind::ReplicaSet, Controller::ReplicaSets),
+        ] {
+            all.extend(view.list(kind, None).map(|object| each(controller, object.key())));
+        }
+        for info in schemas::kind::KINDS {
+            for object in view.list(info.kind, None) {
+                if is_garbage(view, object) || garbage::waits_for_dependents(object) {
+                    all.push(each(Controller::Garbage, object.key()));
+                }
+            }
+        }
+        all
+    }
+
+    /// Takes a new revision over; touches the rows that changed.
+    pub(crate) fn set_desired(&mut self, desired: Arc<Desired>, touched: &mut Touched) {
+        let old = std::mem::replace(&mut self.desired, desired.clone());
+        let mut put = |key: &Key| {
+            touched.push(Work::new(Controller::Release, key.clone()));
+            touched.push(Work::new(Controller::Report, key.clone()));
+        };
+        for (key, row) in &desired.rows {
+            let before = old.rows.get(key);
+            if before.is_some_and(|before| Arc::ptr_eq(before, row)) {
+                continue;
+            }
+            if before.is_none_or(|before| before != row) {
+                put(key);
+            }
+            let wave = waves::wave(&row.content);
+            if let Some(before) = before.map(|before| waves::wave(&before.content)).filter(|before| *before != wave) {
+                remove_from(&mut self.waves, &before, key);
+            }
+            self.waves.entry(wave).or_default().insert(key.clone());
+            self.undeclared.remove(key);
+        }
+        for (key, row) in &old.rows {
+            if !desired.rows.contains_key(key) {
+                put(key);
+                remove_from(&mut self.waves, &waves::wave(&row.content), key);
+                if self.managed.get(&Unit::of(key)).is_some_and(|unit| unit.contains(key)) {
+                    self.undeclared.insert(key.clone());
+                }
+            }
+        }
+        if old.revision == 0 {
+            let all = self.managed.values().flatten();
+            self.undeclared = all.filter(|key| !desired.rows.contains_key(*key)).cloned().collect();
+        }
+        touched.push(Work::all(Controller::Release));
+        touched.push(Work::all(Controller::Report));
+    }
+
+    /// Takes one change in; touches what must be looked at because of it.
+    pub(crate) fn apply(&mut self, view: &View<'_>, change: &Change, now: Now, touched: &mut Touched) {
+        let Some(object) = change.new.as_ref().or(change.old.as_ref()) else { return };
+        let key = object.key();
+        self.take(&key, change.old.as_ref(), change.new.as_ref(), now, touched);
+        self.map(view, &key, change, touched);
+    }
+
+    /// Keeps the cache current.
+    fn take(&mut self, key: &Key, old: Option<&Arc<Object>>, new: Option<&Arc<Object>>, now: Now, touched: &mut Touched) {
+        let live = new.filter(|new| !new.is_deleting());
+        let unit = Unit::of(key);
+        if live.is_some_and(|live| release::is_managed(live)) {
+            self.managed.entry(unit).or_default().insert(key.clone());
+            if !self.desired.rows.contains_key(key) && self.desired.revision > 0 && self.undeclared.insert(key.clone()) {
+                touched.push(Work::all(Controller::Release));
+            }
+        } else {
+            remove_from(&mut self.managed, &unit, key);
+            self.undeclared.remove(key);
+        }
+        match key.kind {
+            Kind::Pod => self.take_pod(key, old, new, now, touched),
+            Kind::ReplicaSet => self.take_stray(key, new),
+            Kind::Deployment => {
+                let progress = new.and_then(|new| pods::condition(new, "Progressing")?["lastUpdateTime"].as_str());
+                if let Some(object) = new.or(old) {
+                    match progress {
+                        Some(at) if self.progress.get(&object.uid()).is_some_and(|(seen, _)| seen == at) => {}
+                        Some(at) => drop(self.progress.insert(object.uid(), (at.to_owned(), now.monotonic))),
+                        None => drop(self.progress.remove(&object.uid())),
+                    }
+                }
+            }
+            Kind::Node => self.take_node(key, new, now, touched),
+            _ => {}
+        }
+    }
+
+    fn take_stray(&mut self, key: &Key, new: Option<&Arc<Object>>) {
+        let place = (key.kind, key.namespace.clone().unwrap_or_else(|| "".into()));
+        if new.is_some_and(|new| new.controller().is_none()) {
+            self.strays.entry(place).or_default().insert(key.clone());
+        } else if let Some(strays) = self.strays.get_mut(&place) {
+            strays.remove(key);
+            if strays.is_empty() {
+                self.strays.remove(&place);
+            }
+        }
+    }
+
+    fn take_pod(&mut self, key: &Key, old: Option<&Arc<Object>>, new: Option<&Arc<Object>>, now: Now, touched: &mut Touched) {
+        self.take_stray(key, new);
+        let Some(object) = new.or(old) else { return };
+        let uid = object.uid();
+        if let Some(old) = old
+            && old.uid() != uid
+        {
+            self.cluster.put_pod(key, &old.uid(), None);
+            self.ready_since.remove(&old.uid());
+        }
+        if self.cluster.put_pod(key, &uid, new) {
+            self.retry_parked = true;
+            touched.push(Work::all(Controller::Scheduler));
+        }
+        if self.cluster.pending().get(key).is_some_and(|pending| !pending.parked) {
+            touched.push(Work::all(Controller::Scheduler));
+        }
+        match new {
+            Some(new) if pods::is_ready(new) => {
+                self.ready_since.entry(uid).or_insert(now.monotonic);
+            }
+            _ => drop(self.ready_since.remove(&uid)),
+        }
+        let created = object.meta.creation_timestamp.as_ref().map(|time| time.0);
+        let place = (created, key.clone());
+        if new.is_some_and(|new| pods::is_finished(new)) {
+            self.finished.insert(place);
+            if self.finished.len() > pod_garbage::FINISHED {
+                touched.push(Work::all(Controller::PodGarbage));
+            }
+        } else {
+            self.finished.remove(&place);
+        }
+        if let Some(node) = new.and_then(|new| new.node.as_ref())
+            && !self.cluster.has_node(node)
+            && !self.missing.contains_key(node)
+        {
+            self.missing.insert(node.clone(), now.monotonic);
+            touched.push(Work::all(Controller::PodGarbage));
+        }
+    }
+
+    fn take_node(&mut self, key: &Key, new: Option<&Arc<Object>>, now: Now, touched: &mut Touched) {
+        if self.cluster.put_node(&key.name, new.map(|new| &**new)) {
+            self.retry_parked = true;
+            touched.push(Work::all(Controller::Scheduler));
+        }
+        if new.is_some() {
+            self.missing.remove(&key.name);
+        } else {
+            self.missing.insert(key.name.clone(), now.monotonic);
+            touched.push(Work::all(Controller::PodGarbage));
+        }
+        let spec = new.and_then(|new| new.spec::<k8s_openapi::api::core::v1::NodeSpec>().ok());
+        let taints: Vec<String> = spec
+            .iter()
+            .flat_map(|spec| spec.taints.iter().flatten())
+            .filter(|taint| taint.effect == "NoExecute")
+            .map(|taint| taint.key.clone())
+            .collect();
+        self.taints.retain(|(node, taint), _| *node != key.name || taints.contains(taint));
+        for taint in taints {
+            self.taints.entry((key.name.clone(), taint)).or_insert(now.monotonic);
+        }
+    }
+
+    /// Maps a change to the keys that must be looked at.
+    fn map(&self, view: &View<'_>, key: &Key, change: &Change, touched: &mut Touched) {
+        let (old, new) = (change.old.as_ref(), change.new.as_ref());
+        let mut add = |controller, key: Key| touched.push(Work::new(controller, key));
+        let content = match (old, new) {
+            (Some(old), Some(new)) => old.body.hash() != new.body.hash() || old.meta != new.meta,
+            _ => true,
+        };
+        if self.desired.rows.contains_key(key) {
+            add(Controller::Report, key.clone());
+            if content {
+                add(Controller::Release, key.clone());
+            }
+        }
+        self.map_garbage(view, key, change, &mut add);
+        match key.kind {
+            Kind::Namespace => {
+                add(Controller::Namespaces, key.clone());
+                if new.is_none() {
+                    // What was waiting for its end comes back.
+                    let unit = self.desired.rows.iter().filter(|(row, _)| row.namespace.as_deref() == Some(&*key.name));
+                    unit.for_each(|(row, _)| add(Controller::Release, row.clone()));
+                }
+            }
+            Kind::Deployment => add(Controller::Deployments, key.clone()),
+            Kind::ReplicaSet => {
+                if content {
+                    add(Controller::ReplicaSets, key.clone());
+                }
+                let mut owners: Vec<Key> = [old, new].into_iter().flatten().filter_map(|set| deployment::controller_of(set)).collect();
+                owners.dedup();
+                for owner in owners {
+                    add(Controller::Deployments, owner);
+                }
+                if content && let Some(stray) = new.filter(|new| new.controller().is_none() && !new.is_deleting()) {
+                    for workload in matching(view, Kind::Deployment, stray) {
+                        add(Controller::Deployments, workload);
+                    }
+                }
+            }
+            Kind::Pod => self.map_pod(view, key, change, content, &mut add),
+            Kind::Node => {
+                add(Controller::Nodes, Work::all(Controller::Nodes).key);
+                add(Controller::Report, key.clone());
+            }
+            _ => {}
+        }
+        // A namespace in deletion waits for its last object.
+        if new.is_none()
+            && let Some(space) = &key.namespace
+        {
+            let space = namespace::key(space);
+            if view.get(&space).is_some_and(|space| space.is_deleting()) {
+                add(Controller::Namespaces, space);
+            }
+        }
+    }
+
+    fn map_pod(&self, view: &View<'_>, key: &Key, change: &Change, content: bool, add: &mut impl FnMut(Controller, Key)) {
+        let (old, new) = (change.old.as_ref(), change.new.as_ref());
+        let mut owners: Vec<Key> = [old, new].into_iter().flatten().filter_map(|pod| replicaset::controller_of(pod)).collect();
+        owners.dedup();
+        for owner in owners {
+            let set = view.get(&owner);
+            if self.desired.rows.contains_key(&owner) {
+                add(Controller::Report, owner.clone());
+            }
+            if let Some(deployment) = set.and_then(|set| deployment::controller_of(set)) {
+                if new.is_none() {
+                    // Recreate waits for the last old pod.
+                    add(Controller::Deployments, deployment.clone());
+                }
+                if self.desired.rows.contains_key(&deployment) {
+                    add(Controller::Report, deployment);
+                }
+            }
+            add(Controller::ReplicaSets, owner);
+        }
+        if content && let Some(stray) = new.filter(|new| new.controller().is_none() && pods::is_active(new)) {
+            for set in matching(view, Kind::ReplicaSet, stray) {
+                add(Controller::ReplicaSets, set);
+            }
+        }
+        let nodes = [old, new].into_iter().flatten().filter_map(|pod| pod.node.as_ref());
+        if content && nodes.into_iter().any(|node| self.taints.keys().any(|(tainted, _)| tainted == node)) {
+            add(Controller::Nodes, Work::all(Controller::Nodes).key);
+        }
+        let _ = key;
+    }
+
+    fn map_garbage(&self, view: &View<'_>, key: &Key, change: &Change, add: &mut impl FnMut(Controller, Key)) {
+        match (&change.old, &change.new) {
+            (Some(old), None) => {
+                for dependent in view.owned_by(&old.uid()) {
+                    add(Controller::Garbage, dependent.key());
+                }
+                for owner in old.meta.owner_references.iter().flatten() {
+                    let owner = view.by_uid(&Uid::from(owner.uid.as_str()));
+                    if let Some(owner) = owner.filter(|owner| garbage::waits_for_dependents(owner)) {
+                        add(Controller::Garbage, owner.key());
+                    }
+                }
+            }
+            (_, Some(new)) => {
+                if garbage::waits_for_dependents(new) || is_garbage(view, new) {
+                    add(Controller::Garbage, key.clone());
+                }
+            }
+            (None, None) => {}
+        }
+    }
+
+    pub(crate) fn strays(&self, kind: Kind, namespace: &str) -> impl Iterator<Item = &Key> {
+        self.strays.get(&(kind, Arc::from(namespace))).into_iter().flatten()
+    }
+
+    pub(crate) fn ready_since(&self, uid: &Uid) -> Option<Duration> {
+        self.ready_since.get(uid).copied()
+    }
+
+    pub(crate) fn progress_seen(&self, deployment: &Object) -> Option<Duration> {
+        self.progress.get(&deployment.uid()).map(|(_, since)| *since)
+    }
+
+    pub(crate) fn undeclared(&self) -> &BTreeSet<Key> {
+        &self.undeclared
+    }
+
+    /// How many managed objects each unit has.
+    pub(crate) fn totals(&self) -> BTreeMap<Unit, usize> {
+        self.managed.iter().map(|(unit, keys)| (unit.clone(), keys.len())).collect()
+    }
+
+    /// Waves with their rows, the earliest first.
+    pub(crate) fn waves(&self) -> &BTreeMap<i64, BTreeSet<Key>> {
+        &self.waves
+    }
+
+    /// The oldest finished pods beyond the limit.
+    pub(crate) fn finished_beyond(&self) -> impl Iterator<Item = &Key> {
+        let beyond = self.finished.len().saturating_sub(pod_garbage::FINISHED);
+        self.finished.iter().take(beyond).map(|(_, key)| key)
+    }
+
+    pub(crate) fn missing(&self) -> &BTreeMap<Arc<str>, Duration> {
+        &self.missing
+    }
+
+    /// Forgets a missing node that no pod is bound to any more.
+    pub(crate) fn forget_missing(&mut self, node: &str) {
+        self.missing.remove(node);
+    }
+}
+
+/// An object whose owners are partly or all gone, or wait for it.
+fn is_garbage(view: &View<'_>, object: &Object) -> bool {
+    !object.is_deleting()
+        && object.meta.owner_references.iter().flatten().any(|owner| {
+            view.by_uid(&Uid::from(owner.uid.as_str()))
+                .is_none_or(|owner| owner.is_deleting() && garbage::waits_for_dependents(owner))
+        })
+}
+
+/// Workloads of a kind whose selector matches a stray. Strays are rare: this may search a namespace.
+fn matching(view: &View<'_>, kind: Kind, stray: &Object) -> Vec<Key> {
+    let selects = |workload: &Arc<Object>| {
+        let selector = workload.body.value().get("spec").and_then(|spec| spec.get("selector"));
+        let selector = selector.and_then(|selector| serde_json::from_value(selector.clone()).ok());
+        schemas::selector::Selector::from_optional(selector.as_ref())
+            .is_ok_and(|selector| !selector.is_everything() && selector.matches_object(stray))
+    };
+    view.list(kind, Some(stray.namespace())).filter(|workload| selects(workload)).map(|workload| workload.key()).collect()
+}
+
+fn remove_from<K: Ord>(map: &mut BTreeMap<K, BTreeSet<Key>>, at: &K, key: &Key) {
+    if let Some(keys) = map.get_mut(at) {
+        keys.remove(key);
+        if keys.is_empty() {
+            map.remove(at);
+        }
+    }
+}
+

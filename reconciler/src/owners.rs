@@ -1,0 +1,57 @@
+//! Who controls what: adopting what matches, releasing what no longer does.
+
+use std::sync::Arc;
+
+use schemas::{
+    Now, Object,
+    deletion::{self, DeleteOptions, Deletion, Propagation},
+    selector::Selector,
+};
+use store::{Op, Write};
+
+use crate::plan::replace_of;
+
+/// The writes that adopt strays that match, and release objects that no longer do.
+#[must_use]
+pub(crate) fn claims(owner: &Object, selector: &Selector, owned: &[Arc<Object>], strays: &[Arc<Object>]) -> Vec<Write> {
+    let mut writes = Vec::new();
+    for object in owned.iter().filter(|object| !selector.matches_object(object)) {
+        let uid = owner.uid();
+        let mut released = Object::clone(object);
+        let references = released.meta.owner_references.take().unwrap_or_default();
+        let left: Vec<_> = references.into_iter().filter(|reference| *reference.uid != *uid.0).collect();
+        released.meta.owner_references = (!left.is_empty()).then_some(left);
+        writes.push(replace_of(object, released));
+    }
+    let may_adopt = |object: &&Arc<Object>| {
+        object.controller().is_none() && !object.is_deleting() && selector.matches_object(object)
+    };
+    for object in strays.iter().filter(may_adopt) {
+        let mut adopted = Object::clone(object);
+        adopted.meta.owner_references.get_or_insert_default().push(owner.as_controller());
+        writes.push(replace_of(object, adopted));
+    }
+    writes
+}
+
+/// The write that deletes an object, if it is not being deleted already: marked for what waits for
+/// its node, its contents or finalizers, removed for what waits for nothing.
+#[must_use]
+pub(crate) fn delete(object: &Object, propagation: Option<Propagation>, now: Now) -> Option<Write> {
+    let options = DeleteOptions {
+        propagation,
+        ..DeleteOptions::default()
+    };
+    delete_with(object, &options, now)
+}
+
+/// The same with a grace period or other options.
+#[must_use]
+pub(crate) fn delete_with(object: &Object, options: &DeleteOptions, now: Now) -> Option<Write> {
+    let write = match deletion::plan(object, options, now) {
+        Deletion::Nothing | Deletion::Refused(_) => return None,
+        Deletion::Mark(marked) => Write::new(Op::Replace(marked)),
+        Deletion::Remove => Write::new(Op::Remove { key: object.key() }),
+    };
+    Some(write.uid(object.uid()).version(object.version))
+}

@@ -1,0 +1,47 @@
+//! Pods that nobody needs any more: the oldest finished ones beyond a limit, and those bound to a node
+//! that is gone.
+
+use std::sync::Arc;
+
+use schemas::{Now, Object, deletion::DeleteOptions};
+use store::Class;
+
+use crate::{owners, plan::Plan};
+
+/// So many finished pods are kept.
+pub const FINISHED: usize = 12_500;
+/// A node that is gone may come back within this time before its pods go.
+pub const QUARANTINE: std::time::Duration = std::time::Duration::from_secs(40);
+/// At most so many pods go in one look.
+pub const AT_ONCE: usize = 500;
+
+/// The pods that are to go.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    /// Finished pods beyond the limit, the oldest first.
+    pub beyond: Vec<Arc<Object>>,
+    /// Pods of nodes that have been gone for longer than [`QUARANTINE`].
+    pub lost: Vec<Arc<Object>>,
+    /// When the next node's time is up.
+    pub next: Option<std::time::Duration>,
+}
+
+#[must_use]
+pub fn plan(world: &World, now: Now) -> Plan {
+    let mut plan = Plan::default();
+    let at_once = DeleteOptions {
+        grace_period_seconds: Some(0),
+        ..DeleteOptions::default()
+    };
+    for (why, pods) in [
+        ("finished pods beyond the limit", &world.beyond),
+        ("pods of a node that is gone", &world.lost),
+    ] {
+        let pods = pods.iter().take(AT_ONCE);
+        plan.writes(Class::Controller, why, pods.filter_map(|pod| owners::delete_with(pod, &at_once, now)).collect());
+    }
+    if let Some(next) = world.next {
+        plan.look_again(next.saturating_sub(now.monotonic));
+    }
+    plan
+}

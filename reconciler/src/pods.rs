@@ -1,0 +1,99 @@
+//! What controllers read from pods: phase, readiness, restarts and why a pod does not run.
+//!
+//! These read the status as it lies, without parsing all of it: a ReplicaSet of thousands looks at
+//! every pod it has.
+
+use schemas::Object;
+use serde_json::{Value, json};
+
+#[must_use]
+pub fn phase(pod: &Object) -> &str {
+    pod.status.as_ref().and_then(|status| status["phase"].as_str()).unwrap_or("Pending")
+}
+
+/// Succeeded or failed: it will never run again.
+#[must_use]
+pub fn is_finished(pod: &Object) -> bool {
+    matches!(phase(pod), "Succeeded" | "Failed")
+}
+
+/// Counts as a replica: neither finished nor being deleted.
+#[must_use]
+pub fn is_active(pod: &Object) -> bool {
+    !pod.is_deleting() && !is_finished(pod)
+}
+
+/// A condition of an object's status.
+#[must_use]
+pub fn condition<'a>(object: &'a Object, kind: &str) -> Option<&'a Value> {
+    condition_in(object.status.as_deref()?, kind)
+}
+
+#[must_use]
+pub fn condition_in<'a>(status: &'a Value, kind: &str) -> Option<&'a Value> {
+    status["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
+}
+
+#[must_use]
+pub fn is_ready(pod: &Object) -> bool {
+    condition(pod, "Ready").is_some_and(|ready| ready["status"] == "True")
+}
+
+/// The sum of the containers' restarts.
+#[must_use]
+pub fn restarts(pod: &Object) -> i64 {
+    containers(pod).map(|container| container["restartCount"].as_i64().unwrap_or(0)).sum()
+}
+
+fn containers(pod: &Object) -> impl Iterator<Item = &Value> {
+    pod.status
+        .iter()
+        .flat_map(|status| ["initContainerStatuses", "containerStatuses"].map(|list| &status[list]))
+        .filter_map(Value::as_array)
+        .flatten()
+}
+
+/// Puts a condition into a status, in the place of one of the same type. The time of transition
+/// stays when the condition's value does.
+pub fn set_condition(status: &mut Value, mut condition: Value) {
+    if !status["conditions"].is_array() {
+        status["conditions"] = json!([]);
+    }
+    let Some(list) = status["conditions"].as_array_mut() else { return };
+    match list.iter_mut().find(|old| old["type"] == condition["type"]) {
+        Some(old) => {
+            if old["status"] == condition["status"] && old.get("lastTransitionTime").is_some() {
+                condition["lastTransitionTime"] = old["lastTransitionTime"].clone();
+            }
+            if let Some(probe) = old.get("lastProbeTime")
+                && condition.get("lastProbeTime").is_none()
+            {
+                condition["lastProbeTime"] = probe.clone();
+            }
+            *old = condition;
+        }
+        None => list.push(condition),
+    }
+}
+
+/// A pod's status as people see it in a list: `Running`, `CrashLoopBackOff`, `Terminating`.
+#[must_use]
+pub fn shown(pod: &Object) -> String {
+    if pod.is_deleting() {
+        return "Terminating".to_owned();
+    }
+    let reason = containers(pod).find_map(|container| {
+        let state = &container["state"];
+        let waiting = state["waiting"]["reason"].as_str();
+        let ended = state["terminated"]["reason"].as_str().filter(|reason| *reason != "Completed");
+        waiting.or(ended)
+    });
+    let own = pod.status.as_ref().and_then(|status| status["reason"].as_str());
+    reason.or(own).unwrap_or_else(|| phase(pod)).to_owned()
+}
+
+/// The time as the API writes it, in whole seconds.
+#[must_use]
+pub fn stamp(at: jiff::Timestamp) -> String {
+    at.round(jiff::Unit::Second).unwrap_or(at).to_string()
+}

@@ -1,0 +1,303 @@
+//! The queue: what is to be looked at, keyed so that nothing runs twice at once.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use schemas::{Key, Kind};
+
+/// The controllers, in the order in which ready work is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Controller {
+    Namespaces,
+    Release,
+    Deployments,
+    ReplicaSets,
+    Scheduler,
+    Garbage,
+    Nodes,
+    PodGarbage,
+    Report,
+    Events,
+}
+
+impl Controller {
+    /// One plan for everything that is ready, one at a time; otherwise one plan for each key.
+    #[must_use]
+    pub fn is_batched(self) -> bool {
+        matches!(self, Self::Release | Self::Scheduler | Self::Report | Self::Events)
+    }
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Namespaces => "namespace-controller",
+            Self::Release => "release-controller",
+            Self::Deployments => "deployment-controller",
+            Self::ReplicaSets => "replicaset-controller",
+            Self::Scheduler => "default-scheduler",
+            Self::Garbage => "garbage-collector",
+            Self::Nodes => "node-controller",
+            Self::PodGarbage => "pod-garbage-collector",
+            Self::Report => "report",
+            Self::Events => "events",
+        }
+    }
+}
+
+/// One thing to look at, by one controller.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Work {
+    pub controller: Controller,
+    pub key: Key,
+}
+
+impl Work {
+    #[must_use]
+    pub fn new(controller: Controller, key: Key) -> Self {
+        Self { controller, key }
+    }
+
+    /// The single key of a controller that always looks at all it has.
+    #[must_use]
+    pub fn all(controller: Controller) -> Self {
+        Self::new(controller, Key::cluster(Kind::Node, ""))
+    }
+}
+
+/// How long failed work waits at first, and at most.
+const FIRST_DELAY: Duration = Duration::from_millis(10);
+const LAST_DELAY: Duration = Duration::from_secs(60);
+/// So many times in a row a plan that the world overtook is made anew without waiting.
+const AT_ONCE: u32 = 3;
+
+/// Ready, delayed and running work.
+#[derive(Debug, Default)]
+pub struct Queue {
+    ready: BTreeSet<Work>,
+    delayed: BTreeSet<(Duration, Work)>,
+    due: FxHashMap<Work, Duration>,
+    running: FxHashSet<Work>,
+    /// Touched while running: ready again when done.
+    again: FxHashSet<Work>,
+    busy: FxHashSet<Controller>,
+    failures: FxHashMap<Work, u32>,
+}
+
+impl Queue {
+    /// Look at this as soon as possible.
+    pub fn add(&mut self, work: Work) {
+        if self.running.contains(&work) {
+            self.again.insert(work);
+            return;
+        }
+        self.forget_delay(&work);
+        self.ready.insert(work);
+    }
+
+    /// Look at this at `at` (monotonic) at the latest.
+    pub fn add_at(&mut self, work: Work, at: Duration) {
+        if self.ready.contains(&work) || self.due.get(&work).is_some_and(|due| *due <= at) {
+            return;
+        }
+        self.forget_delay(&work);
+        self.due.insert(work.clone(), at);
+        self.delayed.insert((at, work));
+    }
+
+    fn forget_delay(&mut self, work: &Work) {
+        if let Some(due) = self.due.remove(work) {
+            self.delayed.remove(&(due, work.clone()));
+        }
+    }
+
+    /// Moves what is due to the ready work; returns when the next is due.
+    pub fn wake(&mut self, now: Duration) -> Option<Duration> {
+        while let Some((due, _)) = self.delayed.first() {
+            if *due > now {
+                return Some(*due);
+            }
+            if let Some((_, work)) = self.delayed.pop_first() {
+                self.due.remove(&work);
+                self.add(work);
+            }
+        }
+        None
+    }
+
+    /// Takes up to `limit` batches of ready work: one for each key, or one for all keys of a
+    /// controller that plans in batches of at most `batch`.
+    pub fn take(&mut self, limit: usize, batch: usize) -> Vec<(Controller, Vec<Work>)> {
+        let mut taken: Vec<(Controller, Vec<Work>)> = Vec::new();
+        let mut left = Vec::new();
+        while let Some(work) = self.ready.first().cloned() {
+            let controller = work.controller;
+            if controller.is_batched() {
+                let mut all = Vec::new();
+                let busy = self.busy.contains(&controller);
+                while self.ready.first().is_some_and(|next| next.controller == controller) {
+                    let Some(next) = self.ready.pop_first() else { break };
+                    if busy || all.len() >= batch || taken.len() >= limit {
+                        left.push(next);
+                    } else {
+                        all.push(next);
+                    }
+                }
+                if !all.is_empty() {
+                    self.busy.insert(controller);
+                    taken.push((controller, all));
+                }
+            } else {
+                if taken.len() >= limit {
+                    break;
+                }
+                self.ready.pop_first();
+                taken.push((controller, vec![work]));
+            }
+        }
+        self.ready.extend(left);
+        for (_, works) in &taken {
+            self.running.extend(works.iter().cloned());
+        }
+        taken
+    }
+
+    /// Work is done: it may run again.
+    pub fn done(&mut self, controller: Controller, works: Vec<Work>) {
+        if controller.is_batched() {
+            self.busy.remove(&controller);
+        }
+        for work in works {
+            self.running.remove(&work);
+            if self.again.remove(&work) {
+                self.add(work);
+            }
+        }
+    }
+
+    pub fn succeeded(&mut self, work: &Work) {
+        self.failures.remove(work);
+    }
+
+    /// Work failed: it waits, twice as long each time.
+    pub fn failed(&mut self, work: Work, now: Duration) -> Duration {
+        let count = self.failures.entry(work.clone()).or_insert(0);
+        *count += 1;
+        let delay = FIRST_DELAY.saturating_mul(1 << (*count - 1).min(16)).min(LAST_DELAY);
+        self.add_at(work, now + delay);
+        delay
+    }
+
+    /// The world moved on under a plan: look again at once, but not forever.
+    pub fn moved(&mut self, work: Work, now: Duration) {
+        let count = self.failures.entry(work.clone()).or_insert(0);
+        if *count < AT_ONCE {
+            *count += 1;
+            self.add(work);
+        } else {
+            self.failed(work, now);
+        }
+    }
+
+    /// More keys of this controller are ready.
+    #[must_use]
+    pub fn has_waiting(&self, controller: Controller) -> bool {
+        self.ready.iter().any(|work| work.controller == controller)
+    }
+
+    /// How often this failed in a row.
+    #[must_use]
+    pub fn failures(&self, work: &Work) -> u32 {
+        self.failures.get(work).copied().unwrap_or(0)
+    }
+
+    #[must_use]
+    pub fn has_ready(&self) -> bool {
+        self.ready.iter().any(|work| !self.busy.contains(&work.controller))
+    }
+
+    /// Nothing is ready, running or touched.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.ready.is_empty() && self.running.is_empty()
+    }
+
+    /// How many keys wait to run, for metrics and tests.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ready.len() + self.delayed.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Controllers that have ready work or run.
+    #[must_use]
+    pub fn depth(&self) -> BTreeMap<&'static str, usize> {
+        let mut depth = BTreeMap::new();
+        for work in self.ready.iter().chain(&self.running) {
+            *depth.entry(work.controller.name()).or_insert(0) += 1;
+        }
+        depth
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn work(controller: Controller, name: &str) -> Work {
+        Work::new(controller, Key::namespaced(Kind::Pod, "a", name))
+    }
+
+    #[test]
+    fn a_key_runs_once_at_a_time_and_again_when_touched_meanwhile() {
+        let mut queue = Queue::default();
+        let one = work(Controller::ReplicaSets, "one");
+        queue.add(one.clone());
+        queue.add(one.clone());
+        let taken = queue.take(10, 10);
+        assert_eq!(taken, vec![(Controller::ReplicaSets, vec![one.clone()])]);
+        queue.add(one.clone());
+        assert!(queue.take(10, 10).is_empty(), "it runs");
+        queue.done(Controller::ReplicaSets, vec![one.clone()]);
+        assert_eq!(queue.take(10, 10).len(), 1, "it was touched while it ran");
+    }
+
+    #[test]
+    fn a_batched_controller_takes_all_at_once_and_is_busy_meanwhile() {
+        let mut queue = Queue::default();
+        queue.add(work(Controller::Scheduler, "one"));
+        queue.add(work(Controller::Scheduler, "two"));
+        let taken = queue.take(10, 10);
+        assert_eq!(taken.len(), 1);
+        assert_eq!(taken[0].1.len(), 2);
+        queue.add(work(Controller::Scheduler, "three"));
+        assert!(queue.take(10, 10).is_empty());
+        queue.done(Controller::Scheduler, taken[0].1.clone());
+        assert_eq!(queue.take(10, 10)[0].1.len(), 1);
+    }
+
+    #[test]
+    fn failed_work_waits_twice_as_long_each_time() {
+        let mut queue = Queue::default();
+        let one = work(Controller::ReplicaSets, "one");
+        let now = Duration::from_secs(5);
+        assert_eq!(queue.failed(one.clone(), now), FIRST_DELAY);
+        assert_eq!(queue.wake(now), Some(now + FIRST_DELAY));
+        assert!(!queue.has_ready());
+        assert_eq!(queue.wake(now + FIRST_DELAY), None);
+        assert!(queue.has_ready());
+        assert_eq!(queue.failed(one.clone(), now), FIRST_DELAY * 2);
+        for _ in 0..40 {
+            queue.failed(one.clone(), now);
+        }
+        assert_eq!(queue.failed(one.clone(), now), LAST_DELAY);
+        queue.succeeded(&one);
+        assert_eq!(queue.failures(&one), 0);
+    }
+}

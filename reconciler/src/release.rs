@@ -1,0 +1,150 @@
+//! The release: desired rows become API objects, by server-side apply of the manager `towline`.
+//!
+//! It sets and removes only the fields that manifests declare or declared before. Creates and updates
+//! come first, wave by wave; deletions last, and within the [`budget`].
+
+pub mod budget;
+mod change;
+pub mod waves;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use rustc_hash::FxHashMap;
+use schemas::{Key, Kind, Now, Object, labels};
+use store::{Class, Desired, DesiredRow, Write};
+
+use crate::{
+    ids::Ids,
+    namespace, owners,
+    plan::{Plan, Step},
+};
+use change::Change;
+
+/// What is looked at for one batch of rows.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    pub desired: Arc<Desired>,
+    /// The rows to release now.
+    pub rows: Vec<Arc<DesiredRow>>,
+    /// The live objects of these rows.
+    pub live: FxHashMap<Key, Arc<Object>>,
+    /// The live Namespaces that these rows are in.
+    pub namespaces: BTreeMap<Arc<str>, Arc<Object>>,
+    /// Later waves than this wait, and for what.
+    pub gate: Option<waves::Gate>,
+    /// Rows that are not in this batch still wait: deletions come later.
+    pub more: bool,
+    pub deletions: budget::World,
+}
+
+const SOURCE: &str = "release-controller";
+
+#[must_use]
+pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
+    let mut plan = Plan::default();
+    let mut rows: Vec<&Arc<DesiredRow>> = world.rows.iter().collect();
+    rows.sort_by_cached_key(|row| (waves::wave(&row.content), order(row.key.kind), row.key.clone()));
+    let mut writes = Vec::new();
+    // Namespaces that are there or come with this plan.
+    let declared: BTreeSet<Arc<str>> = world
+        .rows
+        .iter()
+        .filter(|row| row.key.kind == Kind::Namespace)
+        .map(|row| row.key.name.clone())
+        .collect();
+    let mut made = BTreeSet::new();
+    for row in rows {
+        let wave = waves::wave(&row.content);
+        if let Some(gate) = world.gate.as_ref().filter(|gate| wave > gate.wave) {
+            plan.wait(row.key.clone(), "Wave", gate.to_string());
+            continue;
+        }
+        if let Some(space) = &row.key.namespace {
+            match world.namespaces.get(space) {
+                Some(live) if live.is_deleting() => {
+                    let message = format!("the namespace {space} is being deleted; it is released again after that");
+                    plan.wait(row.key.clone(), "NamespaceTerminating", message);
+                    continue;
+                }
+                Some(_) => {}
+                None if declared.contains(space) || made.contains(space) => {}
+                None => {
+                    let namespace = namespace::fresh(space, now, ids);
+                    let message = format!("made because manifests use the namespace {space} and none declares it");
+                    plan.note(SOURCE, &namespace, "NamespaceCreated", message);
+                    writes.push(Write::new(store::Op::Create(namespace)));
+                    made.insert(space.clone());
+                }
+            }
+        }
+        match change::change(row, world.live.get(&row.key), now, ids) {
+            Change::None => {}
+            Change::Write(write) => writes.push(write),
+            Change::Recreate(delete, why) => {
+                writes.extend(delete);
+                plan.wait(row.key.clone(), "Replaced", why);
+            }
+            Change::Wait(reason) => plan.waiting.push((row.key.clone(), reason)),
+        }
+    }
+    plan.writes(Class::Git, "releasing what is declared", writes);
+    if !world.more {
+        delete(&mut plan, world, now);
+    }
+    plan
+}
+
+/// Deletions, as far as the budget allows.
+fn delete(plan: &mut Plan, world: &World, now: Now) {
+    let verdict = budget::judge(&world.desired, &world.deletions, now);
+    if let Some(confirmation) = verdict.confirm {
+        plan.steps.push(Step::Confirm(confirmation));
+    }
+    let mut writes = Vec::new();
+    for object in &verdict.delete {
+        writes.extend(owners::delete(object, None, now));
+    }
+    plan.writes(Class::Git, "deleting what is no longer declared", writes);
+    if let Some(held) = verdict.held {
+        for key in held.objects {
+            plan.wait(key, "DeletionHeld", held.reason.clone());
+        }
+    }
+    for (key, why) in verdict.kept {
+        plan.wait(key, "Kept", why);
+    }
+}
+
+/// What others need comes first: namespaces, then what pods read, then what makes pods.
+fn order(kind: Kind) -> u8 {
+    match kind {
+        Kind::Namespace => 0,
+        Kind::PriorityClass | Kind::StorageClass | Kind::ResourceQuota | Kind::LimitRange => 1,
+        Kind::ServiceAccount
+        | Kind::Role
+        | Kind::ClusterRole
+        | Kind::RoleBinding
+        | Kind::ClusterRoleBinding
+        | Kind::NetworkPolicy => 2,
+        Kind::ConfigMap | Kind::Secret | Kind::PersistentVolume | Kind::PersistentVolumeClaim => 3,
+        Kind::Service | Kind::Endpoints | Kind::EndpointSlice => 4,
+        Kind::HorizontalPodAutoscaler | Kind::PodDisruptionBudget | Kind::Ingress => 6,
+        _ => 5,
+    }
+}
+
+/// Whether git declares this object, or did: the manager `towline` has applied fields of it.
+#[must_use]
+pub fn is_managed(object: &Object) -> bool {
+    let entries = object.meta.managed_fields.iter().flatten();
+    let mut entries = entries.filter(|entry| entry.subresource.as_deref().is_none_or(str::is_empty));
+    entries.any(|entry| {
+        entry.manager.as_deref() == Some(labels::MANAGER) && entry.operation.as_deref() == Some("Apply")
+    })
+}
+
+#[cfg(test)]
+mod tests;

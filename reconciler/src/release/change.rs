@@ -1,0 +1,121 @@
+//! What releasing one row comes to.
+
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use schemas::{Kind, Now, Object, apply, defaulting, labels};
+use serde_json::Value;
+use store::{DesiredRow, Op, Write};
+
+use crate::{
+    ids::Ids,
+    owners,
+    plan::{Reason, replace_of},
+};
+
+pub(super) enum Change {
+    /// The live object is as declared.
+    None,
+    Write(Write),
+    /// It cannot be changed in place: it goes, and comes again when it is gone.
+    Recreate(Option<Write>, String),
+    Wait(Reason),
+}
+
+pub(super) fn change(row: &DesiredRow, live: Option<&Arc<Object>>, now: Now, ids: &mut Ids) -> Change {
+    if live.is_some_and(|live| live.is_deleting()) {
+        return Change::Wait(Reason::new("Terminating", "it is being deleted; it is made again once it is gone"));
+    }
+    let live_value = live.map(|live| live.to_value());
+    let applied = apply::apply(live_value.as_ref(), &row.content, labels::MANAGER, row.key.kind, now.wall, true);
+    let mut applied = match applied {
+        Ok(applied) if !applied.changed => return Change::None,
+        Ok(applied) => applied.object,
+        Err(error) => return Change::Wait(Reason::new("Invalid", error.to_string())),
+    };
+    let Some(live) = live else {
+        return create(row, applied, now, ids);
+    };
+    // The object's identity is the live one's, whatever the manifest says.
+    applied["metadata"]["uid"] = live.uid().to_string().into();
+    let object = match Object::from_value(applied) {
+        Ok(object) => object,
+        Err(error) => return Change::Wait(Reason::new("Invalid", error.to_string())),
+    };
+    if let Some(field) = immutable(live, &object) {
+        let message = format!("{field} cannot be changed; delete the object in one commit and declare it again in the next, or give it a new name");
+        return Change::Wait(Reason::new("Immutable", message));
+    }
+    if live.kind == Kind::Pod && pod_must_go(live, &object) {
+        let why = "a pod's spec cannot be changed but for its images; it is made anew once the old one is gone";
+        return Change::Recreate(owners::delete(live, None, now), why.to_owned());
+    }
+    Change::Write(replace_of(live, object))
+}
+
+fn create(row: &DesiredRow, mut value: Value, now: Now, ids: &mut Ids) -> Change {
+    let uid = ids.uid();
+    if row.key.kind == Kind::Job {
+        defaulting::identify_job(&mut value, &uid.0);
+    }
+    let status = defaulting::initial_status(row.key.kind, &value);
+    let mut object = match Object::from_value(value) {
+        Ok(object) => object,
+        Err(error) => return Change::Wait(Reason::new("Invalid", error.to_string())),
+    };
+    object.meta.uid = Some(uid.to_string());
+    object.meta.creation_timestamp = Some(Time(now.wall));
+    object.status = status.map(Arc::new);
+    object.version = 0;
+    Change::Write(Write::new(Op::Create(object)))
+}
+
+/// A field that differs and that may not.
+fn immutable(live: &Object, new: &Object) -> Option<&'static str> {
+    let differs = |path: &[&str]| {
+        let at = |object: &Object| {
+            let mut value = object.body.value().get(*path.first()?)?;
+            for step in &path[1..] {
+                value = value.get(*step)?;
+            }
+            Some(value.clone())
+        };
+        at(live) != at(new)
+    };
+    match live.kind {
+        Kind::Deployment | Kind::ReplicaSet | Kind::DaemonSet | Kind::StatefulSet => {
+            differs(&["spec", "selector"]).then_some("spec.selector")
+        }
+        Kind::Job if differs(&["spec", "selector"]) => Some("spec.selector"),
+        Kind::ConfigMap | Kind::Secret if live.body.value().get("immutable") == Some(&Value::Bool(true)) => {
+            let fields = [("data", "data"), ("binaryData", "binaryData"), ("immutable", "immutable")];
+            fields.into_iter().find(|(field, _)| differs(&[field])).map(|(_, name)| name)
+        }
+        Kind::Secret => differs(&["type"]).then_some("type"),
+        Kind::RoleBinding | Kind::ClusterRoleBinding => differs(&["roleRef"]).then_some("roleRef"),
+        _ => None,
+    }
+}
+
+/// A pod's spec changed in more than images.
+fn pod_must_go(live: &Object, new: &Object) -> bool {
+    if live.body.hash() == new.body.hash() {
+        return false;
+    }
+    let without_images = |pod: &Object| {
+        let mut body = pod.body.value().clone();
+        for list in ["containers", "initContainers"] {
+            let containers = body.get_mut("spec").and_then(|spec| spec.get_mut(list)).and_then(Value::as_array_mut);
+            for container in containers.into_iter().flatten() {
+                if let Some(container) = container.as_object_mut() {
+                    container.remove("image");
+                }
+            }
+        }
+        if let Some(spec) = body.get_mut("spec").and_then(Value::as_object_mut) {
+            spec.remove("activeDeadlineSeconds");
+        }
+        body
+    };
+    without_images(live) != without_images(new)
+}

@@ -1,0 +1,223 @@
+use schemas::{Commit, ContentHash, Unit};
+use serde_json::{Value, json};
+use store::{Op, UnitAt};
+
+use super::*;
+use crate::simulation::Simulation;
+
+struct Release {
+    sim: Simulation,
+    desired: Desired,
+}
+
+impl Release {
+    fn new(objects: &[Value]) -> Self {
+        let mut release = Self {
+            sim: Simulation::new(),
+            desired: Desired::default(),
+        };
+        release.declare(objects);
+        release
+    }
+
+    fn declare(&mut self, objects: &[Value]) {
+        self.desired.revision += 1;
+        self.desired.commit = Some(Commit::from("0123456789abcdef"));
+        self.desired.rows.clear();
+        for object in objects {
+            let kind: Kind = object["kind"].as_str().expect("there").parse().expect("known");
+            let name = object["metadata"]["name"].as_str().expect("there");
+            let key = match object["metadata"]["namespace"].as_str() {
+                Some(space) => Key::namespaced(kind, space, name),
+                None => Key::cluster(kind, name),
+            };
+            let unit = Unit::of(&key);
+            let at = UnitAt {
+                commit: Commit::from("c"),
+                held: None,
+                may_delete: true,
+            };
+            self.desired.units.insert(unit.clone(), at);
+            let row = DesiredRow {
+                unit,
+                hash: ContentHash::of(object),
+                content: Arc::new(object.clone()),
+                file: "f".into(),
+                line: 1,
+                commit: Commit::from("c"),
+                key: key.clone(),
+            };
+            self.desired.rows.insert(key, Arc::new(row));
+        }
+    }
+
+    fn world(&self) -> World {
+        let live = self.sim.objects.clone().into_iter().collect();
+        let namespaces = self.sim.objects.iter().filter(|(key, _)| key.kind == Kind::Namespace);
+        let managed = self.sim.objects.values().filter(|object| is_managed(object) && !object.is_deleting());
+        let mut totals = BTreeMap::new();
+        managed.clone().for_each(|object| *totals.entry(Unit::of(&object.key())).or_insert(0) += 1);
+        World {
+            desired: Arc::new(self.desired.clone()),
+            rows: self.desired.rows.values().cloned().collect(),
+            live,
+            namespaces: namespaces.map(|(key, object)| (key.name.clone(), object.clone())).collect(),
+            gate: None,
+            more: false,
+            deletions: budget::World {
+                undeclared: managed.filter(|object| !self.desired.rows.contains_key(&object.key())).cloned().collect(),
+                totals,
+                ..budget::World::default()
+            },
+        }
+    }
+
+    fn go(&mut self) -> Plan {
+        let plan = plan(&self.world(), self.sim.now, &mut self.sim.ids);
+        self.sim.apply(&plan);
+        plan
+    }
+
+    /// Releases until nothing is left to do.
+    fn settle(&mut self) -> Plan {
+        self.go();
+        let last = self.go();
+        assert!(last.is_empty(), "a released state leaves an empty plan: {last:?}");
+        last
+    }
+}
+
+fn map(name: &str, data: Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "a"}, "data": data})
+}
+
+fn web(image: &str, app: &str) -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "a"}, "spec": {
+        "replicas": 2, "selector": {"matchLabels": {"app": app}}, "template": {
+            "metadata": {"labels": {"app": app}}, "spec": {"containers": [{"name": "c", "image": image}]}}}})
+}
+
+fn bare(image: &str, command: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "a"}, "spec": {
+        "containers": [{"name": "c", "image": image, "command": [command]}]}})
+}
+
+#[test]
+fn a_namespace_comes_first_and_one_that_nobody_declares_is_made() {
+    let mut release = Release::new(&[map("c", json!({"a": "1"}))]);
+    let plan = release.go();
+    let Some(Step::Write { writes, .. }) = plan.steps.first() else { panic!("it writes") };
+    let kinds: Vec<_> = writes.iter().map(|write| match &write.op {
+        Op::Create(object) => object.kind,
+        other => panic!("{other:?}"),
+    }).collect();
+    assert_eq!(kinds, [Kind::Namespace, Kind::ConfigMap]);
+    assert!(!is_managed(&release.sim.objects[&Key::cluster(Kind::Namespace, "a")]), "no row owns it");
+    assert_eq!(plan.notes[0].reason, "NamespaceCreated");
+    assert!(release.go().is_empty());
+}
+
+#[test]
+fn removed_fields_go_and_those_of_others_stay() {
+    let mut release = Release::new(&[map("c", json!({"a": "1", "b": "2"}))]);
+    release.settle();
+    let live = release.sim.get(Kind::ConfigMap, "c");
+    let mut touched = Object::clone(&live);
+    touched.meta.annotations = Some([("other".to_owned(), "x".to_owned())].into());
+    release.sim.objects.insert(touched.key(), Arc::new(touched));
+    release.declare(&[map("c", json!({"b": "3"}))]);
+    release.settle();
+    let live = release.sim.get(Kind::ConfigMap, "c");
+    assert_eq!(live.body.value()["data"], json!({"b": "3"}));
+    assert_eq!(live.annotation("other"), Some("x"));
+}
+
+#[test]
+fn what_is_no_longer_declared_goes_after_what_is_new() {
+    let mut release = Release::new(&[map("old", json!({}))]);
+    release.settle();
+    release.declare(&[map("new", json!({}))]);
+    let plan = release.go();
+    assert_eq!(plan.steps.len(), 2);
+    let Step::Write { writes, .. } = &plan.steps[1] else { panic!("it writes") };
+    assert!(matches!(&writes[0].op, Op::Remove { key } if &*key.name == "old"));
+    assert!(release.go().is_empty());
+}
+
+#[test]
+fn deletions_wait_until_every_batch_is_released() {
+    let mut release = Release::new(&[map("old", json!({}))]);
+    release.settle();
+    release.declare(&[map("new", json!({}))]);
+    let mut world = release.world();
+    world.more = true;
+    assert_eq!(plan(&world, release.sim.now, &mut release.sim.ids).steps.len(), 1);
+}
+
+#[test]
+fn an_immutable_selector_waits_with_words() {
+    let mut release = Release::new(&[web("i", "x")]);
+    release.settle();
+    release.declare(&[web("i", "y")]);
+    let plan = release.go();
+    assert!(plan.is_empty());
+    assert_eq!(plan.waiting[0].1.word, "Immutable");
+}
+
+#[test]
+fn a_pod_changes_its_image_in_place_and_is_made_anew_for_the_rest() {
+    let mut release = Release::new(&[bare("one", "run")]);
+    release.settle();
+    let uid = release.sim.get(Kind::Pod, "p").uid();
+    release.declare(&[bare("two", "run")]);
+    release.settle();
+    assert_eq!(release.sim.get(Kind::Pod, "p").uid(), uid);
+    release.declare(&[bare("two", "walk")]);
+    let plan = release.go();
+    assert_eq!(plan.waiting[0].1.word, "Replaced");
+    release.settle();
+    assert_ne!(release.sim.get(Kind::Pod, "p").uid(), uid);
+}
+
+#[test]
+fn a_later_wave_waits_at_the_gate() {
+    let mut late = map("late", json!({}));
+    late["metadata"]["annotations"] = json!({"towline.dev/wave": "2"});
+    let mut release = Release::new(&[map("early", json!({})), late]);
+    let mut world = release.world();
+    world.gate = Some(waves::Gate {
+        wave: 0,
+        waits_for: Key::namespaced(Kind::ConfigMap, "a", "early"),
+    });
+    let plan = plan(&world, release.sim.now, &mut release.sim.ids);
+    assert_eq!(plan.waiting.len(), 1);
+    assert_eq!(plan.waiting[0].1.word, "Wave");
+    release.settle();
+    assert!(release.sim.objects.contains_key(&Key::namespaced(Kind::ConfigMap, "a", "late")));
+}
+
+#[test]
+fn what_git_never_declared_is_never_deleted() {
+    let mut release = Release::new(&[map("mine", json!({}))]);
+    release.sim.put(map("theirs", json!({})));
+    release.settle();
+    release.declare(&[map("other", json!({}))]);
+    release.settle();
+    assert!(release.sim.objects.contains_key(&Key::namespaced(Kind::ConfigMap, "a", "theirs")));
+    assert!(!release.sim.objects.contains_key(&Key::namespaced(Kind::ConfigMap, "a", "mine")));
+}
+
+#[test]
+fn an_object_that_declares_nothing_but_its_name_is_managed_all_the_same() {
+    let space = |name: &str| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+    let bare = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": "a"}});
+    let mut release = Release::new(&[space("a"), bare]);
+    release.settle();
+    for object in release.sim.objects.values() {
+        assert!(is_managed(object), "{}", object.to_value());
+    }
+    release.declare(&[space("b")]);
+    release.settle();
+    assert!(release.sim.objects[&Key::cluster(Kind::Namespace, "a")].is_deleting());
+    assert!(!release.sim.objects.contains_key(&Key::namespaced(Kind::ConfigMap, "a", "c")));
+}

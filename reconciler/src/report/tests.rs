@@ -1,0 +1,145 @@
+use schemas::{Commit, Kind};
+use store::UnitAt;
+
+use super::*;
+use crate::simulation::start;
+
+fn desired(held: Option<&str>) -> Arc<Desired> {
+    let mut desired = Desired {
+        revision: 1,
+        commit: Some(Commit::from("0123456789abcdef")),
+        ..Desired::default()
+    };
+    let at = UnitAt {
+        commit: Commit::from("0123456789abcdef"),
+        held: held.map(str::to_owned),
+        may_delete: true,
+    };
+    desired.units.insert(Unit("a".into()), at);
+    Arc::new(desired)
+}
+
+fn seen(status: Value) -> Seen {
+    let key = Key::namespaced(Kind::Pod, "a", "p");
+    let live = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "a", "uid": "u"},
+        "spec": {"containers": []}, "status": status,
+    });
+    let hash = ContentHash([1; 32]);
+    let row = DesiredRow {
+        unit: Unit("a".into()),
+        key: key.clone(),
+        hash,
+        content: Arc::new(json!({})),
+        file: "f.yaml".into(),
+        line: 3,
+        commit: Commit::from("c"),
+    };
+    Seen {
+        key,
+        row: Some(Arc::new(row)),
+        live: Some(Arc::new(Object::from_value(live).expect("it is valid"))),
+        pods: Vec::new(),
+        released: Some(hash),
+        trouble: None,
+        was_healthy: false,
+    }
+}
+
+fn missing_image() -> Seen {
+    seen(json!({"phase": "Pending", "containerStatuses": [{
+        "name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+        "state": {"waiting": {"reason": "ImagePullBackOff", "message": "there is no such image"}},
+    }]}))
+}
+
+fn ready() -> Seen {
+    seen(json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}))
+}
+
+fn world(objects: Vec<Seen>) -> World {
+    World {
+        desired: desired(None),
+        objects,
+        ..World::default()
+    }
+}
+
+fn after(seconds: u64) -> Now {
+    start().after(Duration::from_secs(seconds))
+}
+
+#[test]
+fn a_stall_fails_after_its_time_and_success_ends_that() {
+    let mut tracker = Tracker::default();
+    let plan = tracker.look(&world(vec![missing_image()]), after(0));
+    assert_eq!(tracker.report().outcome, Outcome::Progressing);
+    assert_eq!(plan.revisit.len(), 1);
+    assert_eq!(plan.revisit[0].1, STALL);
+    tracker.look(&world(vec![missing_image()]), after(29));
+    assert_eq!(tracker.report().outcome, Outcome::Progressing);
+    tracker.look(&world(vec![missing_image()]), after(30));
+    assert_eq!(tracker.report().outcome, Outcome::Failed);
+    let unit = &tracker.report().units[&Unit("a".into())];
+    assert!(unit.reason.contains("ImagePullBackOff"), "{}", unit.reason);
+    let plan = tracker.look(&world(vec![ready()]), after(40));
+    assert_eq!(tracker.report().outcome, Outcome::Converged);
+    assert!(plan.steps.iter().any(|step| matches!(step, Step::MarkHealthy(_))));
+    assert!(plan.steps.iter().any(|step| matches!(step, Step::Publish(_))));
+}
+
+#[test]
+fn nothing_new_publishes_nothing() {
+    let mut tracker = Tracker::default();
+    let mut healthy = ready();
+    healthy.was_healthy = true;
+    assert_eq!(tracker.look(&world(vec![healthy.clone()]), after(0)).steps.len(), 1);
+    assert!(tracker.look(&world(vec![healthy]), after(1)).is_empty());
+}
+
+#[test]
+fn a_content_that_is_not_released_yet_is_progressing() {
+    let mut tracker = Tracker::default();
+    let mut old = ready();
+    old.released = Some(ContentHash([2; 32]));
+    tracker.look(&world(vec![old]), after(0));
+    assert_eq!(tracker.report().outcome, Outcome::Progressing);
+}
+
+#[test]
+fn a_held_unit_and_a_source_error_are_held() {
+    let mut tracker = Tracker::default();
+    let mut held = world(vec![ready()]);
+    held.desired = desired(Some("a.yaml does not parse"));
+    tracker.look(&held, after(0));
+    assert_eq!(tracker.report().outcome, Outcome::Held);
+    assert_eq!(tracker.report().units[&Unit("a".into())].reason, "a.yaml does not parse");
+    let mut broken = Desired::clone(&desired(None));
+    broken.source_error = Some("the branch is gone".to_owned());
+    held.desired = Arc::new(broken);
+    tracker.look(&held, after(1));
+    assert_eq!(tracker.report().outcome, Outcome::Held);
+}
+
+#[test]
+fn held_deletions_keep_their_time_and_what_is_gone_leaves_the_report() {
+    let mut tracker = Tracker::default();
+    let mut it = world(vec![ready()]);
+    let held = |now: Now| HeldDeletions {
+        commit: Commit::from("c"),
+        objects: vec![Key::namespaced(Kind::ConfigMap, "a", "c")],
+        since: now.wall,
+        reason: "too many".to_owned(),
+    };
+    it.held = Some(held(after(0)));
+    tracker.look(&it, after(0));
+    it.held = Some(held(after(60)));
+    tracker.look(&it, after(60));
+    let kept = tracker.report().held_deletions.as_ref().map(|held| held.since);
+    assert_eq!(kept, Some(after(0).wall));
+    it.held = None;
+    it.objects[0].row = None;
+    tracker.look(&it, after(61));
+    assert!(tracker.report().units[&Unit("a".into())].objects.is_empty());
+    assert_eq!(tracker.report().outcome, Outcome::Converged);
+}

@@ -1,0 +1,239 @@
+//! A cluster as a map, for tests of plans: what a plan writes is applied at once, and time and order
+//! are the test's.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::Duration,
+};
+
+use rustc_hash::FxHashMap;
+use schemas::{Key, Kind, Now, Object, Uid, defaulting};
+use serde_json::{Value, json};
+use store::{Op, Write};
+
+use crate::{
+    deployment,
+    ids::Ids,
+    plan::{Plan, Step},
+    pods, replicaset,
+};
+
+pub(crate) struct Simulation {
+    pub(crate) objects: BTreeMap<Key, Arc<Object>>,
+    pub(crate) now: Now,
+    pub(crate) ids: Ids,
+    pub(crate) ready_since: FxHashMap<Uid, Duration>,
+    pub(crate) progress: FxHashMap<Uid, (Value, Duration)>,
+    version: u64,
+}
+
+pub(crate) fn start() -> Now {
+    Now {
+        wall: "2026-11-24T12:00:00Z".parse().expect("it is a time"),
+        monotonic: Duration::from_secs(1_000),
+    }
+}
+
+impl Simulation {
+    pub(crate) fn new() -> Self {
+        Self {
+            objects: BTreeMap::new(),
+            now: start(),
+            ids: Ids::seeded(1),
+            ready_since: FxHashMap::default(),
+            progress: FxHashMap::default(),
+            version: 0,
+        }
+    }
+
+    pub(crate) fn put(&mut self, mut value: Value) -> Arc<Object> {
+        let kind: Kind = value["kind"].as_str().expect("it has one").parse().expect("it is known");
+        defaulting::default_object(kind, &mut value);
+        let mut object = Object::from_value(value).expect("it is valid");
+        let key = object.key();
+        self.version += 1;
+        object.version = self.version;
+        let old = self.objects.get(&key);
+        object.meta.uid = Some(old.map_or_else(|| self.ids.uid().to_string(), |old| old.uid().to_string()));
+        object.meta.generation = Some(old.map_or(1, |old| {
+            let changed = old.body.hash() != object.body.hash();
+            old.meta.generation.unwrap_or(1) + i64::from(changed)
+        }));
+        if let Some(old) = old {
+            object.status = old.status.clone();
+            object.meta.annotations = old.meta.annotations.clone();
+        }
+        let object = Arc::new(object);
+        self.objects.insert(key, object.clone());
+        object
+    }
+
+    /// Applies a plan's steps; panics when a precondition does not hold.
+    pub(crate) fn apply(&mut self, plan: &Plan) {
+        for step in &plan.steps {
+            if let Step::Write { writes, .. } = step {
+                for write in writes {
+                    self.write(write);
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, write: &Write) {
+        self.version += 1;
+        let key = match &write.op {
+            Op::Create(object) | Op::Replace(object) => object.key(),
+            Op::Status { key, .. } | Op::Bind { key, .. } | Op::Remove { key } => key.clone(),
+        };
+        let old = self.objects.get(&key).cloned();
+        if let Op::Create(object) = &write.op {
+            assert!(old.is_none(), "{key} is there already");
+            let mut object = object.clone();
+            object.version = self.version;
+            object.meta.generation = Some(1);
+            self.objects.insert(key, Arc::new(object));
+            return;
+        }
+        let old = old.unwrap_or_else(|| panic!("{key} is not there"));
+        if let Some(version) = write.version {
+            assert_eq!(version, old.version, "{key}");
+        }
+        let mut new = Object::clone(&old);
+        new.version = self.version;
+        match &write.op {
+            Op::Replace(object) => {
+                new.meta = object.meta.clone();
+                let changed = old.body.hash() != object.body.hash();
+                new.meta.generation = Some(old.meta.generation.unwrap_or(1) + i64::from(changed));
+                new.body = object.body.clone();
+            }
+            Op::Status { status, .. } => new.status = Some(status.clone()),
+            Op::Bind { node, status, .. } => {
+                new.node = Some(node.clone());
+                new.status = status.clone();
+            }
+            Op::Remove { .. } => {
+                self.objects.remove(&key);
+                return;
+            }
+            Op::Create(_) => {}
+        }
+        self.objects.insert(key, Arc::new(new));
+    }
+
+    fn owned(&self, owner: &Object, kind: Kind) -> Vec<Arc<Object>> {
+        let uid = owner.uid();
+        let all = self.objects.values().filter(|object| object.kind == kind);
+        all.filter(|object| object.controller().is_some_and(|controller| *controller.uid == *uid.0)).cloned().collect()
+    }
+
+    fn strays(&self, kind: Kind) -> Vec<Arc<Object>> {
+        let all = self.objects.values().filter(|object| object.kind == kind && object.controller().is_none());
+        all.cloned().collect()
+    }
+
+    pub(crate) fn all(&self, kind: Kind) -> Vec<Arc<Object>> {
+        self.objects.values().filter(|object| object.kind == kind).cloned().collect()
+    }
+
+    pub(crate) fn get(&self, kind: Kind, name: &str) -> Arc<Object> {
+        self.objects[&Key::namespaced(kind, "a", name)].clone()
+    }
+
+    /// Plans one Deployment and applies the plan; true if it did something.
+    pub(crate) fn deployment(&mut self, name: &str) -> Plan {
+        let deployment = self.get(Kind::Deployment, name);
+        let at = pods::condition(&deployment, "Progressing").map(|it| it["lastUpdateTime"].clone()).unwrap_or_default();
+        let seen = self.progress.entry(deployment.uid()).or_insert((at.clone(), self.now.monotonic));
+        if seen.0 != at {
+            *seen = (at, self.now.monotonic);
+        }
+        let progress_seen = Some(seen.1);
+        let sets = self.owned(&deployment, Kind::ReplicaSet);
+        let pods = sets.iter().map(|set| (set.uid(), self.owned(set, Kind::Pod).len())).collect();
+        let named = deployment::set_name(&deployment)
+            .and_then(|name| self.objects.get(&Key::namespaced(Kind::ReplicaSet, "a", &name)).cloned());
+        let world = deployment::World {
+            strays: self.strays(Kind::ReplicaSet),
+            deployment,
+            sets,
+            named,
+            pods,
+            progress_seen,
+        };
+        let plan = deployment::plan(&world, self.now, &mut self.ids);
+        self.apply(&plan);
+        plan
+    }
+
+    pub(crate) fn replica_set(&mut self, name: &str) -> Plan {
+        let set = self.get(Kind::ReplicaSet, name);
+        let world = replicaset::World {
+            pods: self.owned(&set, Kind::Pod),
+            strays: self.strays(Kind::Pod),
+            ready_since: self.ready_since.clone(),
+            failure: None,
+            set,
+        };
+        let plan = replicaset::plan(&world, self.now, &mut self.ids);
+        self.apply(&plan);
+        plan
+    }
+
+    /// Sets a pod's readiness, as a kubelet would report it.
+    pub(crate) fn set_ready(&mut self, pod: &Object, ready: bool) {
+        let mut new = pod.clone();
+        self.version += 1;
+        new.version = self.version;
+        new.node.get_or_insert_with(|| "n".into());
+        let mut status = new.status.as_deref().cloned().unwrap_or_default();
+        status["phase"] = "Running".into();
+        pods::set_condition(&mut status, json!({"type": "Ready", "status": if ready { "True" } else { "False" }}));
+        new.status = Some(Arc::new(status));
+        if ready {
+            self.ready_since.entry(pod.uid()).or_insert(self.now.monotonic);
+        } else {
+            self.ready_since.remove(&pod.uid());
+        }
+        self.objects.insert(pod.key(), Arc::new(new));
+    }
+
+    /// Removes what is being deleted, as a kubelet would once it is stopped.
+    pub(crate) fn reap(&mut self) -> bool {
+        let before = self.objects.len();
+        self.objects.retain(|key, object| key.kind != Kind::Pod || !object.is_deleting());
+        before != self.objects.len()
+    }
+
+    /// Lets controllers and kubelet run until nothing changes.
+    pub(crate) fn settle(&mut self, name: &str, works: impl Fn(&Object) -> bool) {
+        for _ in 0..200 {
+            let mut idle = self.deployment(name).is_empty();
+            for set in self.all(Kind::ReplicaSet) {
+                if self.objects.contains_key(&set.key()) {
+                    idle &= self.replica_set(set.name()).is_empty();
+                }
+            }
+            idle &= !self.reap();
+            for pod in self.all(Kind::Pod) {
+                if !pods::is_ready(&pod) && works(&pod) {
+                    self.set_ready(&pod, true);
+                    idle = false;
+                }
+            }
+            if idle {
+                return;
+            }
+        }
+        panic!("it does not settle: {:#?}", self.objects.keys());
+    }
+
+    pub(crate) fn active(&self) -> Vec<Arc<Object>> {
+        self.all(Kind::Pod).into_iter().filter(|pod| pods::is_active(pod)).collect()
+    }
+
+    pub(crate) fn available(&self) -> usize {
+        self.active().iter().filter(|pod| pods::is_ready(pod)).count()
+    }
+}

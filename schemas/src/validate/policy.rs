@@ -1,0 +1,165 @@
+//! Rules for the kinds that say what may be done and how much: roles, quotas, budgets, autoscalers,
+//! claims.
+
+use super::{
+    container::read_quantity,
+    finding::{Fault, Findings},
+    meta::label_selector,
+    path::At,
+};
+use crate::Kind;
+
+pub(super) fn check(kind: Kind, object: &At<'_, '_>, findings: &mut Findings) {
+    match kind {
+        Kind::Role | Kind::ClusterRole => rules(kind, object, findings),
+        Kind::RoleBinding | Kind::ClusterRoleBinding => binding(kind, object, findings),
+        Kind::PriorityClass => {
+            findings.in_range(object, "value", i64::from(i32::MIN)..=1_000_000_000);
+        }
+        Kind::StorageClass => {}
+        _ => with_spec(kind, object, findings),
+    }
+}
+
+fn with_spec(kind: Kind, object: &At<'_, '_>, findings: &mut Findings) {
+    let needed = matches!(
+        kind,
+        Kind::PersistentVolume
+            | Kind::PersistentVolumeClaim
+            | Kind::HorizontalPodAutoscaler
+            | Kind::PodDisruptionBudget
+    );
+    let Some(spec) = object.get("spec") else {
+        if needed {
+            findings.required(object, "spec", "is required");
+        }
+        return;
+    };
+    match kind {
+        Kind::PersistentVolume | Kind::PersistentVolumeClaim => storage(kind, &spec, findings),
+        Kind::ResourceQuota => {
+            if let Some(hard) = spec.get("hard") {
+                for (_, amount) in hard.entries() {
+                    if read_quantity(&amount, findings).is_some_and(crate::quantity::Quantity::is_negative) {
+                        findings.invalid(&amount, "must not be negative");
+                    }
+                }
+            }
+        }
+        Kind::LimitRange => {
+            for limit in spec.items("limits") {
+                for part in ["default", "defaultRequest", "max", "min", "maxLimitRequestRatio"] {
+                    if let Some(amounts) = limit.get(part) {
+                        for (_, amount) in amounts.entries() {
+                            read_quantity(&amount, findings);
+                        }
+                    }
+                }
+            }
+        }
+        Kind::PodDisruptionBudget => {
+            if spec.has("minAvailable") && spec.has("maxUnavailable") {
+                findings.error(
+                    Fault::Invalid,
+                    spec.path_to("maxUnavailable"),
+                    "may not stand beside minAvailable",
+                );
+            }
+            if let Some(selector) = spec.get("selector") {
+                label_selector(&selector, findings);
+            }
+        }
+        Kind::HorizontalPodAutoscaler => {
+            findings.in_range(&spec, "minReplicas", 1..=i64::from(i32::MAX));
+            findings.in_range(&spec, "maxReplicas", 1..=i64::from(i32::MAX));
+            if let (Some(least), Some(most)) = (spec.int("minReplicas"), spec.int("maxReplicas"))
+                && most < least
+                && let Some(field) = spec.get("maxReplicas")
+            {
+                findings.invalid(&field, format!("must be at least minReplicas, {least}"));
+            }
+        }
+        _ => {}
+    }
+}
+
+fn storage(kind: Kind, spec: &At<'_, '_>, findings: &mut Findings) {
+    if spec.items("accessModes").next().is_none() {
+        findings.required(spec, "accessModes", "is required");
+    }
+    let amount = if kind == Kind::PersistentVolume {
+        spec.value.pointer("/capacity/storage")
+    } else {
+        spec.value.pointer("/resources/requests/storage")
+    };
+    if amount.is_none() {
+        let (key, message) = if kind == Kind::PersistentVolume {
+            ("capacity", "needs storage, such as storage: 10Gi")
+        } else {
+            ("resources", "needs requests.storage, such as 10Gi")
+        };
+        findings.required(spec, key, message);
+    }
+    if let Some(capacity) = spec.get("capacity") {
+        capacity.entries().for_each(|(_, amount)| {
+            read_quantity(&amount, findings);
+        });
+    }
+    if let Some(resources) = spec.get("resources")
+        && let Some(requests) = resources.get("requests")
+    {
+        requests.entries().for_each(|(_, amount)| {
+            read_quantity(&amount, findings);
+        });
+    }
+}
+
+fn rules(kind: Kind, object: &At<'_, '_>, findings: &mut Findings) {
+    for rule in object.items("rules") {
+        if rule.items("verbs").next().is_none() {
+            findings.required(&rule, "verbs", "is required");
+        }
+        let urls = rule.items("nonResourceURLs").next().is_some();
+        if urls && kind == Kind::Role {
+            findings.error(
+                Fault::Invalid,
+                rule.path_to("nonResourceURLs"),
+                "may stand in a ClusterRole only",
+            );
+        }
+        if !urls {
+            for key in ["apiGroups", "resources"] {
+                if rule.items(key).next().is_none() {
+                    findings.required(&rule, key, "is required; the core group is \"\"");
+                }
+            }
+        }
+    }
+}
+
+fn binding(kind: Kind, object: &At<'_, '_>, findings: &mut Findings) {
+    if let Some(role) = object.get("roleRef") {
+        let kinds: &[&str] = if kind == Kind::RoleBinding {
+            &["Role", "ClusterRole"]
+        } else {
+            &["ClusterRole"]
+        };
+        if let Some(field) = role.get("kind") {
+            findings.one_of(&field, kinds);
+        }
+        if let Some(field) = role.get("apiGroup") {
+            findings.one_of(&field, &["", "rbac.authorization.k8s.io"]);
+        }
+        if role.text("name").is_some_and(str::is_empty) {
+            findings.required(&role, "name", "is required");
+        }
+    }
+    for subject in object.items("subjects") {
+        if subject.text("kind") == Some("ServiceAccount")
+            && kind == Kind::ClusterRoleBinding
+            && !subject.has("namespace")
+        {
+            findings.required(&subject, "namespace", "is required for a ServiceAccount");
+        }
+    }
+}

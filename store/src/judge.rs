@@ -1,0 +1,361 @@
+//! Judging: a batch of writes against the copy and what the batch did before.
+//!
+//! Pure. One write that fails fails alone; those that are accepted get consecutive versions.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+use schemas::{Key, Kind, Object, Uid};
+use serde_json::Value;
+
+use crate::{
+    Op, Write, WriteError,
+    copy::{Entry, Objects},
+    intern::Interner,
+};
+
+/// Which parts of an object a row changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    pub meta: bool,
+    pub body: bool,
+    pub node: bool,
+    pub status: bool,
+}
+
+/// One accepted write: what the log makes durable and the copy then takes.
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub version: u64,
+    /// Names the object's row in the log: the version at which it was created.
+    pub id: u64,
+    pub key: Key,
+    /// None: the object is new.
+    pub old: Option<Arc<Object>>,
+    /// None: the object is removed.
+    pub new: Option<Arc<Object>>,
+    pub touched: Touched,
+}
+
+/// Judges one batch.
+pub(crate) struct Judge<'a> {
+    objects: &'a Objects,
+    interner: &'a mut Interner,
+    /// What the batch did so far; None: removed.
+    done: FxHashMap<Key, Option<Entry>>,
+    /// Uids that the batch took (true) or freed (false).
+    uids: FxHashMap<Uid, bool>,
+    version: u64,
+    rows: Vec<Row>,
+}
+
+impl<'a> Judge<'a> {
+    pub(crate) fn new(objects: &'a Objects, interner: &'a mut Interner) -> Self {
+        Self {
+            version: objects.version(),
+            objects,
+            interner,
+            done: FxHashMap::default(),
+            uids: FxHashMap::default(),
+            rows: Vec::new(),
+        }
+    }
+
+    /// The rows that were accepted, in the order of their versions.
+    pub(crate) fn finish(self) -> Vec<Row> {
+        self.rows
+    }
+
+    /// Accepts or refuses one write. A write that changes nothing is accepted without a row.
+    pub(crate) fn judge(&mut self, write: Write) -> Result<Arc<Object>, WriteError> {
+        let Write { op, uid, version } = write;
+        match op {
+            Op::Create(object) => self.create(object),
+            Op::Replace(object) => {
+                let key = self.interner.key(&object);
+                let entry = self.expect(&key, uid.as_ref(), version)?;
+                self.replace(key, entry, object)
+            }
+            Op::Status { key, status } => {
+                let entry = self.expect(&key, uid.as_ref(), version)?;
+                self.status(key, entry, status)
+            }
+            Op::Bind { key, node, status } => {
+                let entry = self.expect(&key, uid.as_ref(), version)?;
+                self.bind(key, entry, &node, status)
+            }
+            Op::Remove { key } => {
+                let entry = self.expect(&key, uid.as_ref(), version)?;
+                if !finalizers(&entry.object).is_empty() {
+                    return Err(conflict(key, "it still has finalizers; remove them first"));
+                }
+                let mut last = Object::clone(&entry.object);
+                last.version = self.version + 1;
+                self.accept_removal(key, entry);
+                Ok(Arc::new(last))
+            }
+        }
+    }
+
+    fn current(&self, key: &Key) -> Option<Entry> {
+        match self.done.get(key) {
+            Some(done) => done.clone(),
+            None => self.objects.entry(key).cloned(),
+        }
+    }
+
+    /// The object as it is now, if it is there and the preconditions hold.
+    fn expect(&self, key: &Key, uid: Option<&Uid>, version: Option<u64>) -> Result<Entry, WriteError> {
+        let entry = self.current(key).ok_or_else(|| WriteError::NotFound(key.clone()))?;
+        let found = entry.object.uid();
+        if let Some(uid) = uid
+            && *uid != found
+        {
+            return Err(conflict(
+                key.clone(),
+                format!("its uid is {found}, the write is for {uid}"),
+            ));
+        }
+        if let Some(version) = version
+            && version != entry.object.version
+        {
+            return Err(conflict(
+                key.clone(),
+                format!(
+                    "it is at version {}, the write was made against {version}; read it again",
+                    entry.object.version
+                ),
+            ));
+        }
+        Ok(entry)
+    }
+
+    fn create(&mut self, mut object: Object) -> Result<Arc<Object>, WriteError> {
+        let key = self.interner.key(&object);
+        well_formed(&key, &object)?;
+        if self.current(&key).is_some() {
+            return Err(WriteError::AlreadyExists(key));
+        }
+        let uid = object.uid();
+        let taken = match self.uids.get(&uid) {
+            Some(taken) => *taken,
+            None => self.objects.has_uid(&uid),
+        };
+        if taken {
+            return Err(invalid(key, format!("the uid {uid} belongs to another object")));
+        }
+        object.meta.resource_version = None;
+        object.meta.generation = object.kind.info().generation.then_some(1);
+        self.interner.object(&mut object);
+        let id = self.version + 1;
+        let touched = Touched {
+            meta: true,
+            body: true,
+            node: object.node.is_some(),
+            status: object.status.is_some(),
+        };
+        self.uids.insert(uid, true);
+        Ok(self.accept(key, id, None, object, touched))
+    }
+
+    fn replace(&mut self, key: Key, entry: Entry, mut object: Object) -> Result<Arc<Object>, WriteError> {
+        let old = &entry.object;
+        let uid = object.uid();
+        if uid.0.is_empty() {
+            object.meta.uid.clone_from(&old.meta.uid);
+        } else if uid != old.uid() {
+            return Err(conflict(key, format!("its uid is {}, the write has {uid}", old.uid())));
+        }
+        well_formed(&key, &object)?;
+        object.meta.resource_version = None;
+        object
+            .meta
+            .creation_timestamp
+            .clone_from(&old.meta.creation_timestamp);
+        if old.is_deleting() && !object.is_deleting() {
+            // A deletion once begun is never taken back.
+            object
+                .meta
+                .deletion_timestamp
+                .clone_from(&old.meta.deletion_timestamp);
+            object.meta.deletion_grace_period_seconds = old.meta.deletion_grace_period_seconds;
+        }
+        object.node.clone_from(&old.node);
+        object.status.clone_from(&old.status);
+        let body = object.body.hash() != old.body.hash();
+        object.meta.generation = if object.kind.info().generation {
+            Some(old.meta.generation.unwrap_or(1) + i64::from(body))
+        } else {
+            old.meta.generation
+        };
+        let meta = object.meta != old.meta;
+        if !body && !meta {
+            return Ok(entry.object);
+        }
+        if ends_with_this(old, &object) {
+            object.version = self.version + 1;
+            self.accept_removal(key, entry);
+            return Ok(Arc::new(object));
+        }
+        self.interner.object(&mut object);
+        let touched = Touched {
+            meta,
+            body,
+            ..Touched::default()
+        };
+        Ok(self.accept(key, entry.id, Some(entry.object), object, touched))
+    }
+
+    fn status(&mut self, key: Key, entry: Entry, status: Arc<Value>) -> Result<Arc<Object>, WriteError> {
+        if !key.kind.info().status {
+            return Err(invalid(key, "this kind has no status"));
+        }
+        if entry.object.status.as_ref() == Some(&status) {
+            return Ok(entry.object);
+        }
+        let mut object = Object::clone(&entry.object);
+        object.status = Some(status);
+        let touched = Touched {
+            status: true,
+            ..Touched::default()
+        };
+        Ok(self.accept(key, entry.id, Some(entry.object), object, touched))
+    }
+
+    fn bind(
+        &mut self,
+        key: Key,
+        entry: Entry,
+        node: &str,
+        status: Option<Arc<Value>>,
+    ) -> Result<Arc<Object>, WriteError> {
+        if key.kind != Kind::Pod {
+            return Err(invalid(key, "only a pod is bound to a node"));
+        }
+        if node.is_empty() || node.contains('\0') {
+            return Err(invalid(key, format!("{node:?} is no name of a node")));
+        }
+        if let Some(bound) = &entry.object.node {
+            return Err(conflict(key, format!("it is bound to node {bound} already")));
+        }
+        if entry.object.is_deleting() {
+            return Err(conflict(key, "it is being deleted"));
+        }
+        let mut object = Object::clone(&entry.object);
+        object.node = Some(self.interner.name(node));
+        let touched = Touched {
+            node: true,
+            status: status.is_some(),
+            ..Touched::default()
+        };
+        if let Some(status) = status {
+            object.status = Some(status);
+        }
+        Ok(self.accept(key, entry.id, Some(entry.object), object, touched))
+    }
+
+    fn accept(
+        &mut self,
+        key: Key,
+        id: u64,
+        old: Option<Arc<Object>>,
+        mut object: Object,
+        touched: Touched,
+    ) -> Arc<Object> {
+        self.version += 1;
+        object.version = self.version;
+        let object = Arc::new(object);
+        self.done.insert(
+            key.clone(),
+            Some(Entry {
+                id,
+                object: object.clone(),
+            }),
+        );
+        self.rows.push(Row {
+            version: self.version,
+            id,
+            key,
+            old,
+            new: Some(object.clone()),
+            touched,
+        });
+        object
+    }
+
+    fn accept_removal(&mut self, key: Key, entry: Entry) {
+        self.version += 1;
+        self.uids.insert(entry.object.uid(), false);
+        self.done.insert(key.clone(), None);
+        self.rows.push(Row {
+            version: self.version,
+            id: entry.id,
+            key,
+            old: Some(entry.object),
+            new: None,
+            touched: Touched::default(),
+        });
+    }
+}
+
+fn finalizers(object: &Object) -> &[String] {
+    object.meta.finalizers.as_deref().unwrap_or_default()
+}
+
+/// A replacement that takes the last finalizer off an object in deletion ends it, unless it is a pod
+/// whose grace period still runs.
+fn ends_with_this(old: &Object, new: &Object) -> bool {
+    let grace = new.meta.deletion_grace_period_seconds.unwrap_or(0);
+    new.is_deleting()
+        && !finalizers(old).is_empty()
+        && finalizers(new).is_empty()
+        && (new.kind != Kind::Pod || grace == 0 || new.node.is_none())
+}
+
+/// What the log could not keep, or the copy not find again, is refused here.
+fn well_formed(key: &Key, object: &Object) -> Result<(), WriteError> {
+    let info = key.kind.info();
+    let uid = object.uid();
+    let reason = if key.name.is_empty() {
+        "it has no name"
+    } else if uid.0.is_empty() {
+        "it has no uid"
+    } else if info.namespaced && key.ns().is_empty() {
+        "it has no namespace, and its kind needs one"
+    } else if !info.namespaced && key.namespace.is_some() {
+        "it has a namespace, and its kind has none"
+    } else if [&*key.name, key.ns(), &*uid.0, object.node.as_deref().unwrap_or("")]
+        .iter()
+        .any(|text| text.contains('\0'))
+    {
+        "a name, a uid or a node contains a zero byte"
+    } else {
+        return Ok(());
+    };
+    Err(invalid(key.clone(), reason))
+}
+
+fn conflict(key: Key, reason: impl Into<String>) -> WriteError {
+    WriteError::Conflict {
+        key,
+        reason: reason.into(),
+    }
+}
+
+fn invalid(key: Key, reason: impl Into<String>) -> WriteError {
+    WriteError::Invalid {
+        key,
+        reason: reason.into(),
+    }
+}
+
+impl Row {
+    #[must_use]
+    pub fn change(&self) -> crate::Change {
+        crate::Change {
+            version: self.version,
+            old: self.old.clone(),
+            new: self.new.clone(),
+        }
+    }
+}

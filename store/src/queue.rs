@@ -1,0 +1,233 @@
+//! What waits to be written, by class.
+
+use std::sync::Arc;
+
+use schemas::Object;
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    Class, Op, Unavailable, Write, WriteError,
+    desired::{Desired, RevisionWrite},
+    log::Tidy,
+    notes::Note,
+};
+
+/// How many jobs of one class wait before their callers do.
+const WAITING: usize = 4096;
+/// What each class may take of a batch before the classes above it take the rest, so that none
+/// starves: one part in this many.
+const SHARE: usize = 8;
+
+pub(crate) type Answers = Vec<Result<Arc<Object>, WriteError>>;
+
+/// One thing to write and who waits for it.
+pub(crate) enum Job {
+    Objects {
+        writes: Vec<Write>,
+        bytes: usize,
+        reply: oneshot::Sender<Answers>,
+    },
+    Note {
+        ask: Ask,
+        reply: oneshot::Sender<Result<Told, Unavailable>>,
+    },
+    Tidy {
+        tidy: Tidy,
+        reply: oneshot::Sender<Result<bool, Unavailable>>,
+    },
+}
+
+/// A durable write beside objects, before it is judged.
+pub(crate) enum Ask {
+    /// Always written.
+    Notes(Vec<Note>),
+    Revision(Arc<RevisionWrite>),
+    /// Written unless a secret of that name is there.
+    SecretOr { name: String, value: Vec<u8> },
+    /// Written unless known.
+    Delivery(Note),
+}
+
+pub(crate) enum Told {
+    Done,
+    Revision(Arc<Desired>),
+    Secret(Vec<u8>),
+    First(bool),
+}
+
+impl Job {
+    fn is_abandoned(&self) -> bool {
+        match self {
+            Self::Objects { reply, .. } => reply.is_closed(),
+            Self::Note { reply, .. } => reply.is_closed(),
+            Self::Tidy { reply, .. } => reply.is_closed(),
+        }
+    }
+
+    fn rows(&self) -> usize {
+        match self {
+            Self::Objects { writes, .. } => writes.len(),
+            Self::Note { .. } | Self::Tidy { .. } => 1,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Objects { bytes, .. } => *bytes,
+            Self::Note { .. } | Self::Tidy { .. } => 256,
+        }
+    }
+
+    pub(crate) fn refuse(self, why: &Unavailable) {
+        // Whoever stopped waiting needs no answer.
+        match self {
+            Self::Objects { writes, reply, .. } => {
+                let answers = writes.iter().map(|_| Err(why.clone().into())).collect();
+                let _ = reply.send(answers);
+            }
+            Self::Note { reply, .. } => {
+                let _ = reply.send(Err(why.clone()));
+            }
+            Self::Tidy { reply, .. } => {
+                let _ = reply.send(Err(why.clone()));
+            }
+        }
+    }
+}
+
+/// The senders' side.
+#[derive(Clone)]
+pub(crate) struct Sender {
+    classes: [mpsc::Sender<Job>; 4],
+}
+
+/// The writer's side.
+pub(crate) struct Queue {
+    classes: [mpsc::Receiver<Job>; 4],
+    /// The first job of each class that did not fit any more.
+    left: [Option<Job>; 4],
+}
+
+/// How much one batch takes.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchLimits {
+    pub rows: usize,
+    pub bytes: usize,
+}
+
+impl Default for BatchLimits {
+    fn default() -> Self {
+        Self {
+            rows: 1000,
+            bytes: 2 * 1024 * 1024,
+        }
+    }
+}
+
+pub(crate) fn queue() -> (Sender, Queue) {
+    let (a, a_out) = mpsc::channel(WAITING);
+    let (b, b_out) = mpsc::channel(WAITING);
+    let (c, c_out) = mpsc::channel(WAITING);
+    let (d, d_out) = mpsc::channel(WAITING);
+    let sender = Sender { classes: [a, b, c, d] };
+    let queue = Queue {
+        classes: [a_out, b_out, c_out, d_out],
+        left: [None, None, None, None],
+    };
+    (sender, queue)
+}
+
+impl Sender {
+    /// Waits while too much waits already. An error: the writer is gone.
+    pub(crate) async fn send(&self, class: Class, job: Job) -> Result<(), Unavailable> {
+        self.classes[class as usize]
+            .send(job)
+            .await
+            .map_err(|_| Unavailable("the writer has stopped".into()))
+    }
+}
+
+impl Queue {
+    /// Waits until there is something to take. False: every sender is gone.
+    pub(crate) async fn wait(&mut self) -> bool {
+        if self.left.iter().any(Option::is_some) {
+            return true;
+        }
+        let [a, b, c, d] = &mut self.classes;
+        let (class, job) = tokio::select! {
+            biased;
+            Some(job) = a.recv() => (0, job),
+            Some(job) = b.recv() => (1, job),
+            Some(job) = c.recv() => (2, job),
+            Some(job) = d.recv() => (3, job),
+            else => return false,
+        };
+        self.left[class] = Some(job);
+        true
+    }
+
+    /// Takes one batch's worth without waiting: a share of each class, then the rest in their order.
+    /// What nobody waits for any more is dropped.
+    pub(crate) fn take(&mut self, limits: BatchLimits) -> Vec<Job> {
+        let mut jobs = Vec::new();
+        let (mut rows, mut bytes) = (0, 0);
+        for part in [SHARE, 1] {
+            for class in 0..self.classes.len() {
+                let mut shared = 0;
+                while rows < limits.rows && bytes < limits.bytes && shared < limits.rows / part {
+                    let Some(job) = self.next(class) else { break };
+                    if rows > 0 && bytes + job.bytes() > limits.bytes {
+                        self.left[class] = Some(job);
+                        break;
+                    }
+                    shared += job.rows();
+                    rows += job.rows();
+                    bytes += job.bytes();
+                    jobs.push(job);
+                }
+            }
+        }
+        jobs
+    }
+
+    fn next(&mut self, class: usize) -> Option<Job> {
+        loop {
+            let job = match self.left[class].take() {
+                Some(job) => job,
+                None => self.classes[class].try_recv().ok()?,
+            };
+            if !job.is_abandoned() {
+                return Some(job);
+            }
+        }
+    }
+
+    /// Takes nothing new in; what waits stays.
+    pub(crate) fn close(&mut self) {
+        self.classes.iter_mut().for_each(mpsc::Receiver::close);
+    }
+}
+
+/// About how many bytes a write makes durable.
+pub(crate) fn weight(write: &Write) -> usize {
+    let object = |object: &Object| {
+        let body: usize = object.body.value().iter().map(|(name, part)| name.len() + size(part)).sum();
+        600 + body + object.status.as_deref().map_or(0, size)
+    };
+    match &write.op {
+        Op::Create(new) | Op::Replace(new) => object(new),
+        Op::Status { status, .. } => 100 + size(status),
+        Op::Bind { status, .. } => 100 + status.as_deref().map_or(0, size),
+        Op::Remove { .. } => 1000,
+    }
+}
+
+fn size(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 6,
+        Value::String(text) => text.len() + 3,
+        Value::Array(items) => 2 + items.iter().map(size).sum::<usize>(),
+        Value::Object(map) => map.iter().map(|(name, item)| name.len() + 4 + size(item)).sum::<usize>() + 2,
+    }
+}

@@ -1,0 +1,5 @@
+//! Faults on real parts: what is killed, stopped, restored or taken away.
+
+mod docker;
+mod kills;
+mod postgres;

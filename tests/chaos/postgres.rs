@@ -1,0 +1,69 @@
+//! A Postgres that is stopped, and one that is restored from an older copy.
+
+use std::process::Command;
+
+use harness::{
+    Cluster, have_docker,
+    manifests::{WEB_1, deployment},
+    run,
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+#[test]
+fn a_stopped_postgres_is_started_again() -> anyhow::Result<()> {
+    if !have_docker() {
+        return Ok(());
+    }
+    let cluster = Cluster::start()?;
+    cluster.repository.write("namespaces/shop/web.yaml", &deployment("web", 1, WEB_1))?;
+    cluster.repository.commit("Add web")?;
+    cluster.sync(0);
+    let running = cluster.wait_running(1);
+
+    // SIGINT is Postgres' fast shutdown.
+    kill(Pid::from_raw(cluster.postgres_pid()?), Signal::SIGINT)?;
+    // Reads go on from the copy in memory.
+    cluster.kubectl(&["get", "pods", "-n", "shop"])?;
+    cluster.repository.write("namespaces/shop/web.yaml", &deployment("web", 2, WEB_1))?;
+    let commit = cluster.repository.commit("One more")?;
+    cluster.sync(0);
+    let after = cluster.wait_running(2);
+    assert!(after.contains(&running[0]), "{running:?}\n{after:?}");
+    cluster.wait_status(&commit, "converged");
+    Ok(())
+}
+
+#[test]
+fn a_database_restored_from_an_older_copy_ends_in_the_declared_state() -> anyhow::Result<()> {
+    if !have_docker() {
+        return Ok(());
+    }
+    let mut cluster = Cluster::start()?;
+    cluster.repository.write("namespaces/shop/web.yaml", &deployment("web", 2, WEB_1))?;
+    cluster.repository.commit("Add web")?;
+    cluster.sync(0);
+    let running = cluster.wait_running(2);
+
+    let data = cluster.data().join("postgres");
+    let copy = cluster.dir.path().join("postgres-copy");
+    cluster.stop()?;
+    run(Command::new("cp").arg("-a").arg(&data).arg(&copy))?;
+    cluster.launch()?;
+    cluster.repository.write("namespaces/shop/web.yaml", &deployment("web", 3, WEB_1))?;
+    let commit = cluster.repository.commit("One more")?;
+    cluster.sync(0);
+    cluster.wait_running(3);
+
+    cluster.stop()?;
+    run(Command::new("rm").arg("-rf").arg(&data))?;
+    run(Command::new("cp").arg("-a").arg(&copy).arg(&data))?;
+    cluster.launch()?;
+    cluster.sync(0);
+    cluster.wait_status(&commit, "converged");
+    let after = cluster.wait_running(3);
+    assert!(running.iter().all(|container| after.contains(container)), "{running:?}\n{after:?}");
+    Ok(())
+}

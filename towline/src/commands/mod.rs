@@ -1,0 +1,68 @@
+//! One module for each command that asks a server, or that works offline.
+
+pub(crate) mod history;
+pub(crate) mod hook;
+pub(crate) mod plan;
+pub(crate) mod status;
+pub(crate) mod sync;
+pub(crate) mod validate;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::CommandFactory;
+use schemas::{Kind, report::Outcome};
+
+use crate::{cli, client, output};
+
+/// `sync --wait`: something is held.
+pub(crate) const HELD: u8 = 3;
+/// `sync --wait`: a newer commit took its place.
+pub(crate) const SUPERSEDED: u8 = 4;
+/// The server could not be reached.
+pub(crate) const UNREACHABLE: u8 = 5;
+/// `sync --wait`: not finished in time.
+pub(crate) const UNFINISHED: u8 = 6;
+
+/// The exit code that stands for an outcome.
+pub(crate) fn exit_code(outcome: Outcome) -> ExitCode {
+    match outcome {
+        Outcome::Converged => ExitCode::SUCCESS,
+        Outcome::Failed => ExitCode::FAILURE,
+        Outcome::Held => ExitCode::from(HELD),
+        Outcome::Superseded => ExitCode::from(SUPERSEDED),
+        Outcome::Progressing => ExitCode::from(UNFINISHED),
+    }
+}
+
+pub(crate) fn kubeconfig(client: &cli::Client) -> anyhow::Result<ExitCode> {
+    let path = client::kubeconfig_path(client);
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("no kubeconfig at {}: start `towline up` first, or name its --data-dir", path.display()))?;
+    output::line(text.trim_end());
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn schema(args: &cli::SchemaArgs) -> anyhow::Result<ExitCode> {
+    let kind = Kind::of_word(&args.kind).with_context(|| {
+        let known: Vec<&str> = schemas::kind::KINDS.iter().map(|info| info.name).collect();
+        format!("there is no kind {:?}; the kinds are {}", args.kind, known.join(", "))
+    })?;
+    output::line(serde_json::to_string_pretty(&schemas::jsonschema::json_schema(kind))?);
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
+    clap_complete::generate(shell, &mut cli::Cli::command(), "towline", &mut std::io::stdout());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Holds a pod's network until it is told to end.
+pub(crate) async fn pause() -> anyhow::Result<ExitCode> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}

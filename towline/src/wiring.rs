@@ -1,0 +1,82 @@
+//! `up`, `server` and `agent`: which tasks run, what they are made of, and in which order they end.
+
+mod agent;
+mod files;
+mod server;
+mod source;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::{EnvFilter, fmt};
+
+use crate::cli::{AgentArgs, ServerArgs, UpArgs};
+
+/// Everything on this machine: the sum of `server` and `agent`.
+pub(crate) async fn up(args: UpArgs) -> anyhow::Result<ExitCode> {
+    log_to_stderr();
+    let shutdown = on_signal()?;
+    let server = server::start(&args.server, &shutdown).await?;
+    let agent = agent::beside(&server, &args.node).await?;
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        error = server.failed() => {
+            tracing::error!(%error, "the server cannot go on");
+        }
+    }
+    // Agents first: their last words still reach the server.
+    agent.stop().await;
+    server.stop().await
+}
+
+pub(crate) async fn server(args: ServerArgs) -> anyhow::Result<ExitCode> {
+    log_to_stderr();
+    let shutdown = on_signal()?;
+    let server = server::start(&args, &shutdown).await?;
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        error = server.failed() => {
+            tracing::error!(%error, "the server cannot go on");
+        }
+    }
+    server.stop().await
+}
+
+pub(crate) async fn agent(args: AgentArgs) -> anyhow::Result<ExitCode> {
+    log_to_stderr();
+    let shutdown = on_signal()?;
+    let agent = agent::join(&args, &shutdown).await?;
+    shutdown.cancelled().await;
+    agent.stop().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}
+
+/// A token that SIGTERM and SIGINT cancel; a second signal ends the process at once.
+fn on_signal() -> anyhow::Result<CancellationToken> {
+    let token = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be handled")?;
+    let cancel = token.clone();
+    tokio::spawn(async move {
+        for count in 0.. {
+            let name = tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            };
+            if count > 0 {
+                tracing::warn!(signal = name, "ending at once");
+                std::process::exit(130);
+            }
+            tracing::info!(signal = name, "ending; containers stay as they are");
+            cancel.cancel();
+        }
+    });
+    Ok(token)
+}
