@@ -43,7 +43,7 @@ const LAZY_REPORT: Duration = Duration::from_secs(1);
 
 /// Everything that the agent's own task is told.
 #[derive(Debug)]
-pub enum Message {
+pub(crate) enum Message {
     Frame(Frame),
     Runtime(RuntimeEvent),
     /// The runtime is there, and these are all containers of this agent; `as_of` says how much of

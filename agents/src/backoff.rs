@@ -5,11 +5,11 @@ use std::time::Duration;
 const FIRST: Duration = Duration::from_secs(10);
 const MOST: Duration = Duration::from_secs(300);
 /// A container that ran this long has earned a fresh start.
-pub const RESET_AFTER: Duration = Duration::from_secs(600);
+pub(crate) const RESET_AFTER: Duration = Duration::from_secs(600);
 
 /// How often something failed in a row, and when it may be tried again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Backoff {
+pub(crate) struct Backoff {
     pub failures: u32,
     /// On the monotonic clock.
     pub until: Duration,
@@ -18,13 +18,13 @@ pub struct Backoff {
 impl Backoff {
     /// What is left to wait at `monotonic`.
     #[must_use]
-    pub fn remaining(&self, monotonic: Duration) -> Duration {
+    pub(crate) fn remaining(&self, monotonic: Duration) -> Duration {
         self.until.saturating_sub(monotonic)
     }
 
     /// The wait that the last failure led to.
     #[must_use]
-    pub fn delay(failures: u32) -> Duration {
+    pub(crate) fn delay(failures: u32) -> Duration {
         if failures == 0 {
             return Duration::ZERO;
         }
@@ -32,14 +32,14 @@ impl Backoff {
     }
 
     /// One more failure: the first wait is 10 s.
-    pub fn fail(&mut self, monotonic: Duration) {
+    pub(crate) fn fail(&mut self, monotonic: Duration) {
         self.failures = self.failures.saturating_add(1);
         self.until = monotonic + Self::delay(self.failures);
     }
 
     /// A container ended after `ran`, `ago` before now. The first restart comes at once, the next
     /// after 10 s; running for ten minutes starts the count over.
-    pub fn exited(&mut self, ran: Duration, ago: Duration, monotonic: Duration) {
+    pub(crate) fn exited(&mut self, ran: Duration, ago: Duration, monotonic: Duration) {
         if ran >= RESET_AFTER {
             self.failures = 0;
         }

@@ -20,7 +20,7 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// Growing waits with a random part, so that agents that lost a server do not come back in step.
 #[derive(Debug)]
-pub struct Jitter {
+pub(crate) struct Jitter {
     least: Duration,
     most: Duration,
     next: Duration,
@@ -28,16 +28,16 @@ pub struct Jitter {
 
 impl Jitter {
     #[must_use]
-    pub fn new(least: Duration, most: Duration) -> Self {
+    pub(crate) fn new(least: Duration, most: Duration) -> Self {
         Self { least, most, next: least }
     }
 
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.next = self.least;
     }
 
     /// Half of the wait is certain, half is chance.
-    pub fn next(&mut self) -> Duration {
+    pub(crate) fn next(&mut self) -> Duration {
         let wait = self.next;
         self.next = (self.next * 2).min(self.most);
         wait.mul_f64(0.5 + rand::random::<f64>() / 2.0)

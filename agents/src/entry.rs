@@ -16,7 +16,7 @@ use crate::{
 
 /// Where the agent's claim on a pod stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Claim {
+pub(crate) enum Claim {
     /// The server has the pod on this node.
     Held,
     /// The server has deleted it.

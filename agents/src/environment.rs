@@ -11,7 +11,7 @@ use crate::{pod::Pod, resources};
 
 /// What in a spec cannot be resolved now.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ConfigError {
+pub(crate) enum ConfigError {
     #[error("{kind} {namespace:?}/{name:?} not found")]
     Missing { kind: Kind, namespace: String, name: String },
     #[error("couldn't find key {key} in {kind} {namespace}/{name}")]
@@ -27,7 +27,7 @@ pub enum ConfigError {
 
 /// Facts of the node and the pod that references name.
 #[derive(Clone, Debug, Default)]
-pub struct Place {
+pub(crate) struct Place {
     pub node_name: String,
     pub host_ip: String,
     pub pod_ip: String,
@@ -38,13 +38,13 @@ pub struct Place {
 }
 
 /// The objects that an agent knows, by key.
-pub type Objects = HashMap<Key, Object>;
+pub(crate) type Objects = HashMap<Key, Object>;
 
 /// The data of a ConfigMap or a Secret, decoded.
 ///
 /// # Errors
 /// When the object is not known; the caller decides whether that matters.
-pub fn data(objects: &Objects, kind: Kind, namespace: &str, name: &str) -> Result<BTreeMap<String, Vec<u8>>, ConfigError> {
+pub(crate) fn data(objects: &Objects, kind: Kind, namespace: &str, name: &str) -> Result<BTreeMap<String, Vec<u8>>, ConfigError> {
     let object = objects.get(&Key::namespaced(kind, namespace, name)).ok_or_else(|| ConfigError::Missing {
         kind,
         namespace: namespace.to_owned(),
@@ -76,7 +76,7 @@ fn decode(text: &str) -> Vec<u8> {
 ///
 /// # Errors
 /// When there is no such field.
-pub fn field(pod: &Pod, place: &Place, path: &str) -> Result<String, ConfigError> {
+pub(crate) fn field(pod: &Pod, place: &Place, path: &str) -> Result<String, ConfigError> {
     let meta = &pod.object.meta;
     let all = |map: &Option<BTreeMap<String, String>>| {
         let lines: Vec<String> = map.iter().flatten().map(|(key, value)| format!("{key}={value:?}")).collect();
@@ -113,7 +113,7 @@ pub fn field(pod: &Pod, place: &Place, path: &str) -> Result<String, ConfigError
 ///
 /// # Errors
 /// When the container or the resource is not there, or the divisor is zero.
-pub fn resource_field(
+pub(crate) fn resource_field(
     pod: &Pod,
     container: &str,
     place: &Place,
@@ -153,7 +153,7 @@ pub fn resource_field(
 ///
 /// # Errors
 /// When something that it refers to, and that is not optional, is not there.
-pub fn environment(
+pub(crate) fn environment(
     pod: &Pod,
     container: &ContainerSpec,
     objects: &Objects,
@@ -278,7 +278,7 @@ fn is_variable_name(name: &str) -> bool {
 /// Replaces `$(NAME)` by what `value` gives for it. `$$` is a single `$`; what is not known, and what
 /// is not closed, stays as it is.
 #[must_use]
-pub fn expand(text: &str, value: &dyn Fn(&str) -> Option<String>) -> String {
+pub(crate) fn expand(text: &str, value: &dyn Fn(&str) -> Option<String>) -> String {
     let mut result = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('$') {

@@ -3,8 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::{Container as ContainerSpec, LifecycleHandler};
-use schemas::{Uid, node::NodeEvent};
-use tokio::sync::mpsc::UnboundedSender;
+use schemas::node::NodeEvent;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -23,7 +22,7 @@ use crate::{
 
 /// What an execution tells while it runs.
 #[derive(Debug)]
-pub enum Update {
+pub(crate) enum Update {
     /// A container is now so.
     Seen(Container),
     Gone(ContainerId),
@@ -42,7 +41,7 @@ pub enum Update {
 
 /// How an execution ended.
 #[derive(Debug)]
-pub enum End {
+pub(crate) enum End {
     Done,
     /// A step failed; what it means was told as an [`Update`].
     Failed,
@@ -51,11 +50,8 @@ pub enum End {
     Cancelled,
 }
 
-/// A message to the agent's own task.
-pub type Tell<M> = UnboundedSender<M>;
-
 /// One execution.
-pub struct Execution<F> {
+pub(crate) struct Execution<F> {
     pub host: Arc<Host>,
     pub pod: Arc<Pod>,
     pub containers: Vec<Container>,
@@ -72,7 +68,7 @@ enum Failure {
 
 impl<F: Fn(Update) + Send + Sync> Execution<F> {
     /// Runs the steps in order.
-    pub async fn run(mut self, steps: Vec<Step>) -> End {
+    pub(crate) async fn run(mut self, steps: Vec<Step>) -> End {
         let mut permit = None;
         for step in steps {
             // Starts are capped over all pods; the permit is held from the creation to the start.
@@ -535,11 +531,4 @@ impl<F: Fn(Update) + Send + Sync> Execution<F> {
             }
         }
     }
-}
-
-/// Names a pod's execution in messages.
-#[derive(Debug)]
-pub struct Told {
-    pub pod: Uid,
-    pub update: Update,
 }

@@ -15,7 +15,7 @@ use crate::{host::Host, pod::Pod};
 
 /// The number of a port that may be named.
 #[must_use]
-pub fn port(spec: &ContainerSpec, port: &IntOrString) -> Option<u16> {
+pub(crate) fn port(spec: &ContainerSpec, port: &IntOrString) -> Option<u16> {
     match port {
         IntOrString::Int(number) => u16::try_from(*number).ok(),
         IntOrString::String(name) => spec
@@ -32,7 +32,7 @@ pub fn port(spec: &ContainerSpec, port: &IntOrString) -> Option<u16> {
 ///
 /// # Errors
 /// Says what went wrong, when the action failed or took longer than `limit`.
-pub async fn run(
+pub(crate) async fn run(
     host: &Host,
     pod: &Pod,
     spec: &ContainerSpec,
@@ -59,7 +59,7 @@ pub async fn run(
 ///
 /// # Errors
 /// With its output, when it did not end with 0 in time.
-pub async fn execute(host: &Host, id: &str, command: &[String], limit: Duration) -> Result<(), String> {
+pub(crate) async fn execute(host: &Host, id: &str, command: &[String], limit: Duration) -> Result<(), String> {
     match host.runtime.exec(id, command, limit).await {
         Ok(result) if result.code == 0 => Ok(()),
         Ok(result) => Err(format!("command exited with {}: {}", result.code, result.output.trim())),
@@ -71,7 +71,7 @@ pub async fn execute(host: &Host, id: &str, command: &[String], limit: Duration)
 ///
 /// # Errors
 /// When there is no answer in time, or it is another one.
-pub async fn http_get(
+pub(crate) async fn http_get(
     host: &Host,
     pod: &Pod,
     spec: &ContainerSpec,
@@ -132,7 +132,7 @@ pub async fn http_get(
 ///
 /// # Errors
 /// When nobody listens.
-pub async fn tcp(address: IpAddr, port: u16, limit: Duration) -> Result<(), String> {
+pub(crate) async fn tcp(address: IpAddr, port: u16, limit: Duration) -> Result<(), String> {
     match tokio::time::timeout(limit, TcpStream::connect((address, port))).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(format!("dial tcp {address}:{port}: {error}")),

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Shared between the agent's own task and the tasks of its pods.
-pub struct Host {
+pub(crate) struct Host {
     pub node_name: Arc<str>,
     pub runtime: Arc<dyn Runtime>,
     pub clock: Arc<dyn Clock>,
@@ -55,7 +55,7 @@ pub struct Host {
 impl Host {
     /// The pod's address on the node: its own, or the host's.
     #[must_use]
-    pub fn address(&self, pod: &Pod) -> Option<IpAddr> {
+    pub(crate) fn address(&self, pod: &Pod) -> Option<IpAddr> {
         if pod.host_network() {
             self.host_ip
         } else {
@@ -64,19 +64,19 @@ impl Host {
     }
 
     /// Waits until one more container may be started.
-    pub async fn acquire(self: Arc<Self>) -> Option<OwnedSemaphorePermit> {
+    pub(crate) async fn acquire(self: Arc<Self>) -> Option<OwnedSemaphorePermit> {
         // The semaphore is never closed; without a permit a start goes on all the same.
         self.starts.clone().acquire_owned().await.ok()
     }
 
     /// # Errors
     /// When the range is used up.
-    pub fn allocate(&self, pod: &Uid) -> Result<Ipv4Addr, RangeError> {
+    pub(crate) fn allocate(&self, pod: &Uid) -> Result<Ipv4Addr, RangeError> {
         self.pool.lock().allocate(pod)
     }
 
     #[must_use]
-    pub fn place(&self, pod: &Pod) -> Place {
+    pub(crate) fn place(&self, pod: &Pod) -> Place {
         let (cpu, memory) = *self.allocatable.read();
         Place {
             node_name: self.node_name.to_string(),
@@ -88,7 +88,7 @@ impl Host {
     }
 
     #[must_use]
-    pub fn pod_dir(&self, pod: &Uid) -> Option<PathBuf> {
+    pub(crate) fn pod_dir(&self, pod: &Uid) -> Option<PathBuf> {
         self.state.pod_dir(&pod.0)
     }
 
@@ -96,7 +96,7 @@ impl Host {
     ///
     /// # Errors
     /// When a file cannot be written.
-    pub fn pod_files(&self, pod: &Pod) -> std::io::Result<Vec<Bind>> {
+    pub(crate) fn pod_files(&self, pod: &Pod) -> std::io::Result<Vec<Bind>> {
         let Some(dir) = self.pod_dir(&pod.uid) else { return Ok(Vec::new()) };
         private_dir(&dir)?;
         let files = podfiles::render(pod, self.address(pod), &self.names);
@@ -130,7 +130,7 @@ impl Host {
     ///
     /// # Errors
     /// When the file cannot be made.
-    pub fn termination_file(&self, pod: &Pod, container: &str, attempt: u32, target: &str) -> std::io::Result<Option<Bind>> {
+    pub(crate) fn termination_file(&self, pod: &Pod, container: &str, attempt: u32, target: &str) -> std::io::Result<Option<Bind>> {
         let Some(path) = self.termination_path(&pod.uid, container, attempt) else { return Ok(None) };
         if let Some(parent) = path.parent() {
             private_dir(parent)?;
@@ -146,12 +146,12 @@ impl Host {
     }
 
     #[must_use]
-    pub fn termination_path(&self, pod: &Uid, container: &str, attempt: u32) -> Option<PathBuf> {
+    pub(crate) fn termination_path(&self, pod: &Uid, container: &str, attempt: u32) -> Option<PathBuf> {
         Some(self.pod_dir(pod)?.join("termination").join(format!("{container}.{attempt}")))
     }
 
     #[must_use]
-    pub fn owner_labels(&self) -> BTreeMap<String, String> {
+    pub(crate) fn owner_labels(&self) -> BTreeMap<String, String> {
         self.owner.get().map(Owner::labels).unwrap_or_default()
     }
 }

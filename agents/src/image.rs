@@ -15,7 +15,7 @@ use crate::{
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PullPolicy {
+pub(crate) enum PullPolicy {
     Always,
     IfNotPresent,
     Never,
@@ -23,7 +23,7 @@ pub enum PullPolicy {
 
 /// The pull policy of a container: what it says, else `Always` for `:latest` or no tag.
 #[must_use]
-pub fn policy(container: &ContainerSpec) -> PullPolicy {
+pub(crate) fn policy(container: &ContainerSpec) -> PullPolicy {
     match container.image_pull_policy.as_deref() {
         Some("Always") => PullPolicy::Always,
         Some("Never") => PullPolicy::Never,
@@ -43,7 +43,7 @@ pub fn policy(container: &ContainerSpec) -> PullPolicy {
 
 /// Whether `reference` can name an image: `[registry[:port]/]path[:tag][@digest]`.
 #[must_use]
-pub fn is_valid(reference: &str) -> bool {
+pub(crate) fn is_valid(reference: &str) -> bool {
     let (name, digest) = match reference.split_once('@') {
         Some((name, digest)) => (name, Some(digest)),
         None => (reference, None),
@@ -87,7 +87,7 @@ pub fn is_valid(reference: &str) -> bool {
 
 /// The registry of a reference, as credentials name it.
 #[must_use]
-pub fn registry(reference: &str) -> &str {
+pub(crate) fn registry(reference: &str) -> &str {
     match reference.split_once('/') {
         Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => first,
         _ => "docker.io",
@@ -96,7 +96,7 @@ pub fn registry(reference: &str) -> &str {
 
 /// The credentials for an image among the pod's pull secrets; the longest matching entry wins.
 #[must_use]
-pub fn credentials(pod: &Pod, objects: &Objects, reference: &str) -> Option<Credentials> {
+pub(crate) fn credentials(pod: &Pod, objects: &Objects, reference: &str) -> Option<Credentials> {
     let registry = registry(reference);
     let mut best: Option<(usize, Credentials)> = None;
     for secret in pod.spec.image_pull_secrets.iter().flatten() {
@@ -146,20 +146,20 @@ fn login(server: &str, entry: &Value) -> Credentials {
 /// Images that the node is known to have, so that a start asks its runtime for nothing. Forgotten
 /// whole when any image comes or goes.
 #[derive(Debug, Default)]
-pub struct Images {
+pub(crate) struct Images {
     known: Mutex<HashMap<Arc<str>, Arc<Image>>>,
     /// The digests of images by id. These never change, so they outlive what is forgotten.
     digests: Mutex<HashMap<Arc<str>, String>>,
 }
 
 impl Images {
-    pub fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.known.lock().clear();
     }
 
     /// # Errors
     /// When the runtime cannot be asked.
-    pub async fn find(&self, runtime: &dyn Runtime, reference: &str) -> Result<Option<Arc<Image>>, RuntimeError> {
+    pub(crate) async fn find(&self, runtime: &dyn Runtime, reference: &str) -> Result<Option<Arc<Image>>, RuntimeError> {
         if let Some(image) = self.known.lock().get(reference) {
             return Ok(Some(image.clone()));
         }
@@ -175,13 +175,13 @@ impl Images {
 
     /// The id of an image that was found before.
     #[must_use]
-    pub fn id(&self, reference: &str) -> Arc<str> {
+    pub(crate) fn id(&self, reference: &str) -> Arc<str> {
         self.known.lock().get(reference).map(|image| image.id.clone()).unwrap_or_else(|| "".into())
     }
 
     /// The `imageID` of a container status: the digest in a registry, where there is one.
     #[must_use]
-    pub fn display(&self, id: &str) -> String {
+    pub(crate) fn display(&self, id: &str) -> String {
         match self.digests.lock().get(id) {
             Some(digest) => format!("docker-pullable://{digest}"),
             None if id.is_empty() => String::new(),

@@ -6,12 +6,12 @@ use crate::{backoff::Backoff, runtime::ContainerId};
 
 /// Memory of one pod, by container name.
 #[derive(Clone, Debug, Default)]
-pub struct Memory {
+pub(crate) struct Memory {
     pub containers: BTreeMap<Arc<str>, ContainerMemory>,
 }
 
 impl Memory {
-    pub fn entry(&mut self, container: &str) -> &mut ContainerMemory {
+    pub(crate) fn entry(&mut self, container: &str) -> &mut ContainerMemory {
         if !self.containers.contains_key(container) {
             self.containers.insert(container.into(), ContainerMemory::default());
         }
@@ -20,13 +20,13 @@ impl Memory {
     }
 
     #[must_use]
-    pub fn get(&self, container: &str) -> Option<&ContainerMemory> {
+    pub(crate) fn get(&self, container: &str) -> Option<&ContainerMemory> {
         self.containers.get(container)
     }
 }
 
 #[derive(Clone, Debug, Default)]
-pub struct ContainerMemory {
+pub(crate) struct ContainerMemory {
     /// Restarts of a container that ended.
     pub restart: Backoff,
     /// Why the container could not be made.
@@ -43,7 +43,7 @@ pub struct ContainerMemory {
 
 /// What probes found of one running container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Checks {
+pub(crate) struct Checks {
     /// The startup probe passed, or there is none.
     pub started: bool,
     /// The readiness probe passes, or there is none.
@@ -52,14 +52,14 @@ pub struct Checks {
 
 /// What stands in the way of making a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
+pub(crate) struct Trouble {
     pub kind: TroubleKind,
     pub message: Arc<str>,
     pub backoff: Backoff,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TroubleKind {
+pub(crate) enum TroubleKind {
     /// The pull failed.
     Pull,
     /// The policy is `Never`, and the image is not here.
@@ -77,7 +77,7 @@ pub enum TroubleKind {
 impl Trouble {
     /// The reason, as `kubectl get pods` shows it.
     #[must_use]
-    pub fn reason(&self) -> &'static str {
+    pub(crate) fn reason(&self) -> &'static str {
         match self.kind {
             TroubleKind::Pull if self.backoff.failures <= 1 => "ErrImagePull",
             TroubleKind::Pull => "ImagePullBackOff",

@@ -8,21 +8,21 @@ use crate::{
 };
 
 /// Pods that a node takes.
-pub const PODS: i64 = 100;
+pub(crate) const PODS: i64 = 100;
 /// Images named in the status.
 const IMAGES: usize = 50;
 
 /// CPU in thousandths and memory in bytes that are left for pods: a twentieth of the memory, at most
 /// 512 MiB, stays for the engine and the system.
 #[must_use]
-pub fn allocatable(info: &RuntimeInfo) -> (i64, i64) {
+pub(crate) fn allocatable(info: &RuntimeInfo) -> (i64, i64) {
     let reserved = (info.memory / 20).min(512 << 20);
     (info.cpus * 1000, info.memory - reserved)
 }
 
 /// The node's `status`.
 #[must_use]
-pub fn status(host: &Host, info: Option<&RuntimeInfo>, runtime_there: bool, images: &[Image]) -> Value {
+pub(crate) fn status(host: &Host, info: Option<&RuntimeInfo>, runtime_there: bool, images: &[Image]) -> Value {
     let info = info.cloned().unwrap_or_default();
     let (_, memory) = allocatable(&info);
     let resources = |memory: i64| {

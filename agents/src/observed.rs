@@ -9,7 +9,7 @@ use crate::runtime::{ContainerId, Exit, Found, Life};
 
 /// How a container takes part in its pod; fixed when it is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
+pub(crate) enum Role {
     /// Holds the network that the pod's other containers share.
     Infra,
     Init,
@@ -20,7 +20,7 @@ pub enum Role {
 
 impl Role {
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Infra => "infra",
             Self::Init => "init",
@@ -37,11 +37,11 @@ impl Role {
 }
 
 /// The name under which the infra container of a pod is kept; no container of a pod can have it.
-pub const INFRA: &str = "_infra";
+pub(crate) const INFRA: &str = "_infra";
 
 /// One container of a pod on this node.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Container {
+pub(crate) struct Container {
     pub id: ContainerId,
     pub pod: Uid,
     pub key: Key,
@@ -62,7 +62,7 @@ impl Container {
     /// Reads a container from its labels; `None` where one is missing or makes no sense, and then the
     /// container is left alone.
     #[must_use]
-    pub fn read(found: &Found) -> Option<Self> {
+    pub(crate) fn read(found: &Found) -> Option<Self> {
         let label = |name: &str| found.labels.get(name).map(String::as_str);
         Some(Self {
             id: found.id.clone(),
@@ -81,12 +81,12 @@ impl Container {
     }
 
     #[must_use]
-    pub fn is_running(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         matches!(self.life, Life::Running { .. })
     }
 
     #[must_use]
-    pub fn exit(&self) -> Option<&Exit> {
+    pub(crate) fn exit(&self) -> Option<&Exit> {
         match &self.life {
             Life::Exited(exit) => Some(exit),
             _ => None,
@@ -96,14 +96,14 @@ impl Container {
 
 /// Whose container it is: the part of its labels that all containers of an agent share.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Owner {
+pub(crate) struct Owner {
     pub cluster: Arc<str>,
     pub node_uid: Arc<str>,
 }
 
 impl Owner {
     #[must_use]
-    pub fn labels(&self) -> BTreeMap<String, String> {
+    pub(crate) fn labels(&self) -> BTreeMap<String, String> {
         BTreeMap::from([
             (label::CLUSTER.to_owned(), self.cluster.to_string()),
             (label::NODE_UID.to_owned(), self.node_uid.to_string()),
@@ -113,7 +113,7 @@ impl Owner {
 
 /// The newest attempt of the container `name` among `containers`.
 #[must_use]
-pub fn latest<'a>(containers: &'a [Container], name: &str) -> Option<&'a Container> {
+pub(crate) fn latest<'a>(containers: &'a [Container], name: &str) -> Option<&'a Container> {
     containers
         .iter()
         .filter(|container| &*container.name == name)
@@ -122,7 +122,7 @@ pub fn latest<'a>(containers: &'a [Container], name: &str) -> Option<&'a Contain
 
 /// The attempt before the newest one, if it is still there.
 #[must_use]
-pub fn previous<'a>(containers: &'a [Container], name: &str) -> Option<&'a Container> {
+pub(crate) fn previous<'a>(containers: &'a [Container], name: &str) -> Option<&'a Container> {
     let newest = latest(containers, name)?.attempt;
     containers
         .iter()

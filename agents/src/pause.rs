@@ -6,9 +6,9 @@
 use bytes::Bytes;
 
 /// The image's name. Its tag rises when the bytes change.
-pub const IMAGE: &str = "towline/pause:1";
+pub(crate) const IMAGE: &str = "towline/pause:1";
 /// Configuration of the image.
-pub const CHANGES: &[&str] = &["ENTRYPOINT [\"/pause\"]"];
+pub(crate) const CHANGES: &[&str] = &["ENTRYPOINT [\"/pause\"]"];
 
 /// Where the program is loaded; the usual place.
 const BASE: u64 = 0x40_0000;
@@ -16,7 +16,7 @@ const HEADERS: u64 = 64 + 56;
 
 /// A tar archive with the program for an architecture, named as Go does; `None` for another one.
 #[must_use]
-pub fn tar(architecture: &str) -> Option<Bytes> {
+pub(crate) fn tar(architecture: &str) -> Option<Bytes> {
     let (machine, code): (u16, &[u8]) = match architecture {
         // again: mov eax, 34 (pause); syscall; jmp again
         "amd64" | "x86_64" => (62, &[0xb8, 0x22, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7]),

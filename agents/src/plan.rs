@@ -14,7 +14,7 @@ use crate::{
 
 /// What is wanted of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
+pub(crate) enum Wish {
     Run,
     /// Its containers end within this time and are removed.
     End(Duration),
@@ -22,7 +22,7 @@ pub enum Wish {
 
 /// All that a plan is made from.
 #[derive(Clone, Copy, Debug)]
-pub struct View<'a> {
+pub(crate) struct View<'a> {
     pub pod: &'a Pod,
     pub wish: Wish,
     pub containers: &'a [Container],
@@ -32,7 +32,7 @@ pub struct View<'a> {
 
 /// Ordered steps, what waits and why, and when to look again.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Plan {
+pub(crate) struct Plan {
     pub steps: Vec<Step>,
     pub waiting: BTreeMap<Arc<str>, Waiting>,
     pub requeue_after: Option<Duration>,
@@ -41,13 +41,13 @@ pub struct Plan {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Step {
+pub(crate) struct Step {
     pub action: Action,
     pub reason: String,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Have the image of a container on the node, as its pull policy says.
     Ensure { container: Arc<str> },
     Create { container: Arc<str>, attempt: u32 },
@@ -61,14 +61,14 @@ pub enum Action {
 
 /// Why a container does not run now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Waiting {
+pub(crate) struct Waiting {
     pub reason: &'static str,
     pub message: Option<String>,
 }
 
 /// Makes the plan for one pod. An empty plan means that it is as wanted, or waits.
 #[must_use]
-pub fn plan(view: &View<'_>) -> Plan {
+pub(crate) fn plan(view: &View<'_>) -> Plan {
     match view.wish {
         Wish::End(grace) => end(view, grace),
         Wish::Run => run(view),

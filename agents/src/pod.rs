@@ -10,7 +10,7 @@ use crate::observed::{INFRA, Role};
 
 /// When a container that ended is started again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RestartPolicy {
+pub(crate) enum RestartPolicy {
     Always,
     OnFailure,
     Never,
@@ -18,7 +18,7 @@ pub enum RestartPolicy {
 
 /// One pod, read.
 #[derive(Clone, Debug)]
-pub struct Pod {
+pub(crate) struct Pod {
     pub key: Key,
     pub uid: Uid,
     pub object: Object,
@@ -28,7 +28,7 @@ pub struct Pod {
 impl Pod {
     /// # Errors
     /// When the object's spec is not that of a pod.
-    pub fn read(object: Object) -> Result<Self, ObjectError> {
+    pub(crate) fn read(object: Object) -> Result<Self, ObjectError> {
         Ok(Self {
             key: object.key(),
             uid: object.uid(),
@@ -38,7 +38,7 @@ impl Pod {
     }
 
     #[must_use]
-    pub fn restart_policy(&self) -> RestartPolicy {
+    pub(crate) fn restart_policy(&self) -> RestartPolicy {
         match self.spec.restart_policy.as_deref() {
             Some("Never") => RestartPolicy::Never,
             Some("OnFailure") => RestartPolicy::OnFailure,
@@ -47,13 +47,13 @@ impl Pod {
     }
 
     #[must_use]
-    pub fn init(&self) -> &[ContainerSpec] {
+    pub(crate) fn init(&self) -> &[ContainerSpec] {
         self.spec.init_containers.as_deref().unwrap_or(&[])
     }
 
     /// The spec of one container, and whether it is an init container.
     #[must_use]
-    pub fn container(&self, name: &str) -> Option<(&ContainerSpec, bool)> {
+    pub(crate) fn container(&self, name: &str) -> Option<(&ContainerSpec, bool)> {
         let main = self.spec.containers.iter().map(|container| (container, false));
         let init = self.init().iter().map(|container| (container, true));
         main.chain(init).find(|(container, _)| container.name == name)
@@ -62,17 +62,17 @@ impl Pod {
     /// Whether an infra container holds the network: a pod of one container on the bridge does
     /// without, and so does one on the host's network.
     #[must_use]
-    pub fn needs_infra(&self) -> bool {
+    pub(crate) fn needs_infra(&self) -> bool {
         !self.host_network() && self.spec.containers.len() + self.init().len() > 1
     }
 
     #[must_use]
-    pub fn host_network(&self) -> bool {
+    pub(crate) fn host_network(&self) -> bool {
         self.spec.host_network == Some(true)
     }
 
     #[must_use]
-    pub fn role(&self, name: &str) -> Role {
+    pub(crate) fn role(&self, name: &str) -> Role {
         if name == INFRA {
             Role::Infra
         } else if self.init().iter().any(|container| container.name == name) {
@@ -86,7 +86,7 @@ impl Pod {
 
     /// How long the pod's containers get to end by themselves.
     #[must_use]
-    pub fn grace(&self) -> Duration {
+    pub(crate) fn grace(&self) -> Duration {
         let seconds = self
             .object
             .meta
@@ -98,14 +98,14 @@ impl Pod {
 
     /// `Succeeded` or `Failed` as the server has it: such a pod is never started again.
     #[must_use]
-    pub fn stored_phase_is_final(&self) -> bool {
+    pub(crate) fn stored_phase_is_final(&self) -> bool {
         let phase = self.object.status.as_ref().and_then(|status| status.get("phase"));
         matches!(phase.and_then(Value::as_str), Some("Succeeded" | "Failed"))
     }
 
     /// Restarts that the server knows of, for a container whose dead ones were pruned.
     #[must_use]
-    pub fn stored_restarts(&self, name: &str) -> Option<u32> {
+    pub(crate) fn stored_restarts(&self, name: &str) -> Option<u32> {
         let status = self.object.status.as_ref()?;
         let list = |field| status.get(field).and_then(Value::as_array).into_iter().flatten();
         let entry = list("containerStatuses")
@@ -119,7 +119,7 @@ impl Pod {
     /// Names the stored spec of one container. It changes only when what the server stores changes,
     /// never because this version reads or defaults it differently.
     #[must_use]
-    pub fn spec_hash(&self, name: &str) -> String {
+    pub(crate) fn spec_hash(&self, name: &str) -> String {
         let spec = self.object.body.value().get("spec");
         let entry = ["containers", "initContainers"]
             .iter()
@@ -132,7 +132,7 @@ impl Pod {
 
     /// The name in the Docker engine of one attempt: deterministic, so that making it twice finds it.
     #[must_use]
-    pub fn docker_name(&self, container: &str, attempt: u32) -> String {
+    pub(crate) fn docker_name(&self, container: &str, attempt: u32) -> String {
         let uid: String = self.uid.0.chars().filter(char::is_ascii_alphanumeric).take(12).collect();
         let container = container.trim_start_matches('_');
         format!("tl.{}.{}.{container}.{uid}.{attempt}", self.key.ns(), self.key.name)
@@ -140,7 +140,7 @@ impl Pod {
 
     /// The host name inside the pod.
     #[must_use]
-    pub fn hostname(&self) -> String {
+    pub(crate) fn hostname(&self) -> String {
         let name = self.spec.hostname.as_deref().filter(|name| !name.is_empty());
         let mut name = name.unwrap_or(&self.key.name).to_owned();
         name.truncate(63);
@@ -150,6 +150,6 @@ impl Pod {
 
 /// Whether an init container keeps running beside the others.
 #[must_use]
-pub fn is_sidecar(container: &ContainerSpec) -> bool {
+pub(crate) fn is_sidecar(container: &ContainerSpec) -> bool {
     container.restart_policy.as_deref() == Some("Always")
 }

@@ -7,7 +7,7 @@ use crate::pod::Pod;
 
 /// The content of the three files.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PodFiles {
+pub(crate) struct PodFiles {
     pub hosts: String,
     pub hostname: String,
     pub resolv_conf: String,
@@ -15,7 +15,7 @@ pub struct PodFiles {
 
 /// What names mean to a pod.
 #[derive(Clone, Debug, Default)]
-pub struct NameService {
+pub(crate) struct NameService {
     /// The cluster's DNS server, once there is one.
     pub cluster_dns: Option<IpAddr>,
     pub cluster_domain: String,
@@ -29,7 +29,7 @@ const EMBEDDED: &str = "127.0.0.11";
 
 /// Renders the files of a pod.
 #[must_use]
-pub fn render(pod: &Pod, address: Option<IpAddr>, names: &NameService) -> PodFiles {
+pub(crate) fn render(pod: &Pod, address: Option<IpAddr>, names: &NameService) -> PodFiles {
     let hostname = pod.hostname();
     let mut hosts = String::from(
         "# Written by Towline; changes are lost with the pod.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n",

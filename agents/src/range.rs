@@ -96,7 +96,7 @@ impl fmt::Display for Range {
 
 /// The addresses of a node's pods. An address is a pod's until the pod is deleted.
 #[derive(Debug)]
-pub struct Pool {
+pub(crate) struct Pool {
     range: Range,
     of_pod: HashMap<Uid, Ipv4Addr>,
     of_address: HashMap<Ipv4Addr, Uid>,
@@ -106,7 +106,7 @@ pub struct Pool {
 
 impl Pool {
     #[must_use]
-    pub fn new(range: Range) -> Self {
+    pub(crate) fn new(range: Range) -> Self {
         Self {
             range,
             of_pod: HashMap::new(),
@@ -116,7 +116,7 @@ impl Pool {
     }
 
     /// Notes that a pod has an address, as its containers' labels say. The first claim stands.
-    pub fn claim(&mut self, pod: &Uid, address: Ipv4Addr) -> bool {
+    pub(crate) fn claim(&mut self, pod: &Uid, address: Ipv4Addr) -> bool {
         if self.of_pod.get(pod) == Some(&address) {
             return true;
         }
@@ -129,7 +129,7 @@ impl Pool {
     }
 
     #[must_use]
-    pub fn of(&self, pod: &Uid) -> Option<Ipv4Addr> {
+    pub(crate) fn of(&self, pod: &Uid) -> Option<Ipv4Addr> {
         self.of_pod.get(pod).copied()
     }
 
@@ -137,7 +137,7 @@ impl Pool {
     ///
     /// # Errors
     /// When every address is taken.
-    pub fn allocate(&mut self, pod: &Uid) -> Result<Ipv4Addr, RangeError> {
+    pub(crate) fn allocate(&mut self, pod: &Uid) -> Result<Ipv4Addr, RangeError> {
         if let Some(address) = self.of(pod) {
             return Ok(address);
         }
@@ -155,7 +155,7 @@ impl Pool {
         Err(RangeError::Full(self.range))
     }
 
-    pub fn release(&mut self, pod: &Uid) {
+    pub(crate) fn release(&mut self, pod: &Uid) {
         if let Some(address) = self.of_pod.remove(pod) {
             self.of_address.remove(&address);
         }
@@ -167,7 +167,7 @@ impl Pool {
 ///
 /// # Errors
 /// When something else uses a part of the range.
-pub fn check(range: Range, routes: &str, bridge: &str, networks: &[(String, String)], own: &str) -> Result<(), RangeError> {
+pub(crate) fn check(range: Range, routes: &str, bridge: &str, networks: &[(String, String)], own: &str) -> Result<(), RangeError> {
     let range = range.checked()?;
     for (name, subnet) in networks {
         if name != own && subnet.parse::<Range>().is_ok_and(|subnet| range.overlaps(subnet)) {

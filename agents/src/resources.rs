@@ -5,7 +5,7 @@ use schemas::quantity::Quantity;
 
 /// The three classes of quality of service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Qos {
+pub(crate) enum Qos {
     Guaranteed,
     Burstable,
     BestEffort,
@@ -13,7 +13,7 @@ pub enum Qos {
 
 impl Qos {
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Guaranteed => "Guaranteed",
             Self::Burstable => "Burstable",
@@ -28,14 +28,14 @@ fn read(quantity: Option<&ApiQuantity>) -> Option<Quantity> {
 
 /// A container's limit of `resource`, if it has one above zero.
 #[must_use]
-pub fn limit(container: &ContainerSpec, resource: &str) -> Option<Quantity> {
+pub(crate) fn limit(container: &ContainerSpec, resource: &str) -> Option<Quantity> {
     let limits = container.resources.as_ref()?.limits.as_ref()?;
     read(limits.get(resource)).filter(|quantity| !quantity.is_zero())
 }
 
 /// A container's request of `resource`; its limit, where only that is given.
 #[must_use]
-pub fn request(container: &ContainerSpec, resource: &str) -> Option<Quantity> {
+pub(crate) fn request(container: &ContainerSpec, resource: &str) -> Option<Quantity> {
     let requests = container.resources.as_ref().and_then(|resources| resources.requests.as_ref());
     match requests.and_then(|requests| requests.get(resource)) {
         Some(quantity) => read(Some(quantity)).filter(|quantity| !quantity.is_zero()),
@@ -46,7 +46,7 @@ pub fn request(container: &ContainerSpec, resource: &str) -> Option<Quantity> {
 /// The class of a pod: guaranteed when each container has limits of CPU and memory that equal its
 /// requests, best effort when none has any, else burstable.
 #[must_use]
-pub fn qos(spec: &PodSpec) -> Qos {
+pub(crate) fn qos(spec: &PodSpec) -> Qos {
     let all = || spec.containers.iter().chain(spec.init_containers.iter().flatten());
     let any = all().any(|container| {
         ["cpu", "memory"]
@@ -67,7 +67,7 @@ pub fn qos(spec: &PodSpec) -> Qos {
 
 /// How ready the kernel is to kill a container when memory runs out: −997, 2…999 or 1000.
 #[must_use]
-pub fn oom_score_adj(qos: Qos, container: &ContainerSpec, node_memory: i64) -> i64 {
+pub(crate) fn oom_score_adj(qos: Qos, container: &ContainerSpec, node_memory: i64) -> i64 {
     match qos {
         Qos::Guaranteed => -997,
         Qos::BestEffort => 1000,
@@ -81,14 +81,14 @@ pub fn oom_score_adj(qos: Qos, container: &ContainerSpec, node_memory: i64) -> i
 
 /// Relative weight of CPU time: 1024 for each CPU requested, at least 2.
 #[must_use]
-pub fn cpu_shares(container: &ContainerSpec) -> i64 {
+pub(crate) fn cpu_shares(container: &ContainerSpec) -> i64 {
     let milli = request(container, "cpu").map_or(0, Quantity::milli);
     (milli.saturating_mul(1024) / 1000).clamp(2, 262_144)
 }
 
 /// Microseconds of CPU in each 100 ms, at least 1 ms; none without a limit.
 #[must_use]
-pub fn cpu_quota(container: &ContainerSpec) -> Option<i64> {
+pub(crate) fn cpu_quota(container: &ContainerSpec) -> Option<i64> {
     limit(container, "cpu").map(|limit| limit.milli().saturating_mul(100).max(1000))
 }
 

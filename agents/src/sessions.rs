@@ -20,7 +20,7 @@ use crate::{
 
 /// Which container's log is asked for.
 #[derive(Debug)]
-pub struct LogQuestion {
+pub(crate) struct LogQuestion {
     pub uid: Uid,
     pub container: Option<String>,
     pub previous: bool,

@@ -31,7 +31,7 @@ pub enum StateError {
 
 /// The last point of the server's history that the agent has applied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Head {
+pub(crate) struct Head {
     pub cluster: Arc<str>,
     pub incarnation: Incarnation,
     pub version: u64,
@@ -39,7 +39,7 @@ pub struct Head {
 
 /// An object as it was last known, and the life of the store in which it was.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Known {
+pub(crate) struct Known {
     pub incarnation: Incarnation,
     pub object: Object,
 }
@@ -53,7 +53,7 @@ struct Identity {
 
 /// What was found on disk.
 #[derive(Debug, Default)]
-pub struct Saved {
+pub(crate) struct Saved {
     pub node_uid: Option<Arc<str>>,
     pub head: Option<Head>,
     pub known: Vec<Known>,
@@ -61,7 +61,7 @@ pub struct Saved {
 
 /// The state directory. Without one, nothing outlives the process: for simulation.
 #[derive(Debug)]
-pub struct State {
+pub(crate) struct State {
     dir: Option<PathBuf>,
     _lock: Option<Flock<fs::File>>,
 }
@@ -75,7 +75,7 @@ fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateErr
 ///
 /// # Errors
 /// When it is not there and cannot be made.
-pub fn private_dir(path: &Path) -> io::Result<()> {
+pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
@@ -83,7 +83,7 @@ pub fn private_dir(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// When the file cannot be written beside its place and moved there.
-pub fn replace_file(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+pub(crate) fn replace_file(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let beside = path.with_file_name(name);
@@ -98,7 +98,7 @@ impl State {
     /// # Errors
     /// When it cannot be made, read or locked. A file that makes no sense is skipped with a warning:
     /// the server sends its object again.
-    pub fn open(dir: Option<PathBuf>) -> Result<(Self, Saved), StateError> {
+    pub(crate) fn open(dir: Option<PathBuf>) -> Result<(Self, Saved), StateError> {
         let Some(dir) = dir else {
             return Ok((Self { dir: None, _lock: None }, Saved::default()));
         };
@@ -141,7 +141,7 @@ impl State {
     }
 
     #[must_use]
-    pub fn dir(&self) -> Option<&Path> {
+    pub(crate) fn dir(&self) -> Option<&Path> {
         self.dir.as_deref()
     }
 
@@ -152,7 +152,7 @@ impl State {
         Some(self.dir.as_ref()?.join("known").join(name))
     }
 
-    pub fn save(&self, incarnation: &Incarnation, object: &Object) {
+    pub(crate) fn save(&self, incarnation: &Incarnation, object: &Object) {
         let Some(path) = self.path(&object.key(), &object.uid().0) else { return };
         let known = Known {
             incarnation: incarnation.clone(),
@@ -164,7 +164,7 @@ impl State {
         }
     }
 
-    pub fn forget(&self, key: &Key, uid: &str) {
+    pub(crate) fn forget(&self, key: &Key, uid: &str) {
         let Some(path) = self.path(key, uid) else { return };
         if let Err(error) = fs::remove_file(&path)
             && error.kind() != io::ErrorKind::NotFound
@@ -173,7 +173,7 @@ impl State {
         }
     }
 
-    pub fn save_identity(&self, node_uid: &str, head: Option<&Head>) {
+    pub(crate) fn save_identity(&self, node_uid: &str, head: Option<&Head>) {
         let Some(dir) = &self.dir else { return };
         let identity = Identity {
             node_uid: node_uid.to_owned(),
@@ -188,7 +188,7 @@ impl State {
 
     /// The directory of a pod's files and volumes.
     #[must_use]
-    pub fn pod_dir(&self, uid: &str) -> Option<PathBuf> {
+    pub(crate) fn pod_dir(&self, uid: &str) -> Option<PathBuf> {
         // A uid comes from the server; only what cannot leave the directory is taken.
         let safe: String = uid.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
         (!safe.is_empty()).then(|| self.dir.as_ref().map(|dir| dir.join("pods").join(safe)))?

@@ -22,7 +22,7 @@ use crate::{
 
 /// What the agent adds to what the plan saw.
 #[derive(Clone, Copy)]
-pub struct Facts<'a> {
+pub(crate) struct Facts<'a> {
     pub plan: &'a Plan,
     pub pod_ip: Option<IpAddr>,
     pub host_ip: Option<IpAddr>,
@@ -34,7 +34,7 @@ pub struct Facts<'a> {
 
 /// Computes the whole status of a pod.
 #[must_use]
-pub fn status(view: &View<'_>, facts: &Facts<'_>) -> PodStatus {
+pub(crate) fn status(view: &View<'_>, facts: &Facts<'_>) -> PodStatus {
     let pod = view.pod;
     let mains_began = pod
         .spec

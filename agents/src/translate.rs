@@ -18,7 +18,7 @@ use crate::{
 
 /// What a translation needs beyond the pod itself.
 #[derive(Clone, Debug)]
-pub struct Inputs<'a> {
+pub(crate) struct Inputs<'a> {
     pub pod: &'a Pod,
     pub attempt: u32,
     pub owner: &'a Owner,
@@ -56,7 +56,7 @@ fn labels(inputs: &Inputs<'_>, container: &str, spec_hash: &str) -> BTreeMap<Str
 
 /// The container that holds the network of a pod of several.
 #[must_use]
-pub fn infra(inputs: &Inputs<'_>, image: &str) -> CreateRequest {
+pub(crate) fn infra(inputs: &Inputs<'_>, image: &str) -> CreateRequest {
     let pod = inputs.pod;
     CreateRequest {
         name: pod.docker_name(INFRA, inputs.attempt),
@@ -83,7 +83,7 @@ pub fn infra(inputs: &Inputs<'_>, image: &str) -> CreateRequest {
 ///
 /// # Errors
 /// When something that the spec refers to is not there, or a value is not valid.
-pub fn container(inputs: &Inputs<'_>, spec: &ContainerSpec) -> Result<CreateRequest, ConfigError> {
+pub(crate) fn container(inputs: &Inputs<'_>, spec: &ContainerSpec) -> Result<CreateRequest, ConfigError> {
     let pod = inputs.pod;
     let env = environment(pod, spec, inputs.objects, inputs.place)?;
     let value = |name: &str| env.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());

@@ -24,7 +24,7 @@ use crate::{
 
 /// Why a volume is not ready.
 #[derive(Debug, thiserror::Error)]
-pub enum VolumeError {
+pub(crate) enum VolumeError {
     #[error("volume {volume:?}: {error}")]
     Config { volume: String, error: ConfigError },
     #[error("volume {volume:?}: cannot prepare {}: {error}", .path.display())]
@@ -52,7 +52,7 @@ const LINK: &str = "..data";
 ///
 /// # Errors
 /// At the first volume that cannot be made.
-pub fn prepare(
+pub(crate) fn prepare(
     pod: &Pod,
     objects: &Objects,
     place: &Place,
@@ -94,7 +94,7 @@ pub fn prepare(
 }
 
 /// Writes changed ConfigMaps, Secrets and labels through into the volumes of a running pod.
-pub fn refresh(pod: &Pod, objects: &Objects, place: &Place, dir: &Path) {
+pub(crate) fn refresh(pod: &Pod, objects: &Objects, place: &Place, dir: &Path) {
     for volume in pod.spec.volumes.iter().flatten() {
         let at = dir.join("volumes").join(&volume.name);
         if !at.join(LINK).exists() {
@@ -117,7 +117,7 @@ pub fn refresh(pod: &Pod, objects: &Objects, place: &Place, dir: &Path) {
 ///
 /// # Errors
 /// When something in it cannot be removed.
-pub fn remove(dir: &Path) -> io::Result<()> {
+pub(crate) fn remove(dir: &Path) -> io::Result<()> {
     if let Ok(mounts) = fs::read_to_string("/proc/self/mounts") {
         for line in mounts.lines() {
             let Some(at) = line.split(' ').nth(1) else { continue };

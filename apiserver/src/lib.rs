@@ -5,6 +5,8 @@ mod accept;
 mod admit;
 mod age;
 pub mod api;
+#[cfg(test)]
+mod api_tests;
 pub mod authority;
 mod authorize;
 mod columns;

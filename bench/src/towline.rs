@@ -282,9 +282,10 @@ impl Towline {
     pub(crate) fn stop(&mut self) -> anyhow::Result<()> {
         kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM)?;
         self.child.wait()?;
-        let label = self.label()?;
+        let identity: Value = serde_json::from_str(&fs::read_to_string(self.data().join("agent/identity.json"))?)?;
+        let label = format!("label=dev.towline.node-uid={}", identity["node_uid"].as_str().unwrap_or("none"));
         let host = format!("unix://{}", self.socket.display());
-        let networks = run(Command::new("docker").args(["-H", &host, "network", "ls", "-q", "--filter", &format!("label={label}")]))?;
+        let networks = run(Command::new("docker").args(["-H", &host, "network", "ls", "-q", "--filter", &label]))?;
         for network in networks.split_whitespace() {
             run(Command::new("docker").args(["-H", &host, "network", "rm", network]))?;
         }

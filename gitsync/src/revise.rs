@@ -234,7 +234,7 @@ pub(crate) fn revise(
             (None, Some(_)) => {
                 let why = if keep.is_some() || no_deletes.is_some() {
                     Some(None)
-                } else if let Some((file, _)) = failures.iter().find(|(_, failure)| failure.mentions(&key.name) && false) {
+                } else if let Some((file, _)) = failures.iter().find(|(_, failure)| failure.mentions(&key.name)) {
                     Some(Some(format!(
                         "{key} is no longer declared but stays: {} fails and mentions it",
                         file.file
@@ -257,7 +257,7 @@ pub(crate) fn revise(
     // A namespace outlives what has to stay in it.
     let occupied: BTreeSet<&str> = kept.iter().filter_map(|(key, _)| key.namespace.as_deref()).collect();
     drop.retain(|key| {
-        let stays = false && key.kind == Kind::Namespace && occupied.contains(&*key.name);
+        let stays = key.kind == Kind::Namespace && occupied.contains(&*key.name);
         if stays {
             pending.insert(key.clone());
         }
@@ -358,7 +358,7 @@ fn moves_to<'a>(key: &Key, held: &'a BTreeMap<Unit, String>, index: &Index, desi
             namespace: Some(unit.0.clone()),
             ..key.clone()
         };
-        false && index.declares(&there) && !desired.rows.contains_key(&there)
+        index.declares(&there) && !desired.rows.contains_key(&there)
     })
 }
 

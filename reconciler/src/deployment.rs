@@ -56,7 +56,10 @@ const SOURCE: &str = "deployment-controller";
 #[must_use]
 pub fn set_name(deployment: &Object) -> Option<String> {
     let spec = deployment.spec::<DeploymentSpec>().ok()?;
-    let collisions = deployment.status.as_ref().and_then(|status| status["collisionCount"].as_i64());
+    let collisions = deployment
+        .status
+        .as_ref()
+        .and_then(|status| status["collisionCount"].as_i64());
     let hash = template::pod_template_hash(&spec.template, collisions.and_then(|count| i32::try_from(count).ok()));
     Some(format!("{}-{hash}", deployment.name()))
 }
@@ -79,7 +82,11 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
     let selector = match Selector::from_label_selector(&spec.selector) {
         Ok(selector) if !selector.is_everything() => selector,
         Ok(_) => {
-            plan.wait(object.key(), "SelectingAll", "its selector is empty and would select all pods; name labels in it");
+            plan.wait(
+                object.key(),
+                "SelectingAll",
+                "its selector is empty and would select all pods; name labels in it",
+            );
             return plan;
         }
         Err(error) => {
@@ -120,7 +127,11 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
                         SOURCE,
                         object,
                         "ScalingReplicaSet",
-                        format!("Scaled up replica set {} from 0 to {}", set.name(), rollout.new_replicas()),
+                        format!(
+                            "Scaled up replica set {} from 0 to {}",
+                            set.name(),
+                            rollout.new_replicas()
+                        ),
                     );
                     let create = store::Write::new(store::Op::Create(set));
                     let mut writes = vec![create];
@@ -163,7 +174,11 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
     if (complete || paused) && !delay_cleanup {
         let old = rollout.beyond_history();
         let writes = old.iter().filter_map(|set| owners::delete(set, None, now)).collect();
-        plan.writes(Class::Controller, "removing ReplicaSets beyond the history limit", writes);
+        plan.writes(
+            Class::Controller,
+            "removing ReplicaSets beyond the history limit",
+            writes,
+        );
     }
     plan
 }
@@ -203,7 +218,11 @@ impl<'a> Rollout<'a> {
     }
 
     fn is_recreate(&self) -> bool {
-        let strategy = self.spec.strategy.as_ref().and_then(|strategy| strategy.type_.as_deref());
+        let strategy = self
+            .spec
+            .strategy
+            .as_ref()
+            .and_then(|strategy| strategy.type_.as_deref());
         strategy == Some("Recreate")
     }
 
@@ -225,12 +244,17 @@ impl<'a> Rollout<'a> {
             }
         }
         if !gone {
-            plan.wait(self.object.key(), "OldPodsRunning", "pods of the old template must be gone first (strategy Recreate)");
+            plan.wait(
+                self.object.key(),
+                "OldPodsRunning",
+                "pods of the old template must be gone first (strategy Recreate)",
+            );
         }
     }
 
     fn old_are_gone(&self, world: &World) -> bool {
-        self.old().all(|(_, set)| world.pods.get(&set.object.uid()).copied().unwrap_or(0) == 0)
+        self.old()
+            .all(|(_, set)| world.pods.get(&set.object.uid()).copied().unwrap_or(0) == 0)
     }
 }
 
@@ -238,7 +262,9 @@ impl<'a> Rollout<'a> {
 fn may_equal(a: &PodTemplateSpec, b: &PodTemplateSpec) -> bool {
     let images = |template: &PodTemplateSpec| -> Vec<(String, Option<String>)> {
         let containers = template.spec.iter().flat_map(|spec| &spec.containers);
-        containers.map(|container| (container.name.clone(), container.image.clone())).collect()
+        containers
+            .map(|container| (container.name.clone(), container.image.clone()))
+            .collect()
     };
     let annotations = |template: &PodTemplateSpec| {
         let meta = template.metadata.as_ref();
@@ -250,7 +276,9 @@ fn may_equal(a: &PodTemplateSpec, b: &PodTemplateSpec) -> bool {
 /// The key of a Deployment that controls `set`.
 #[must_use]
 pub fn controller_of(set: &Object) -> Option<Key> {
-    let owner = set.controller().filter(|owner| owner.kind == Kind::Deployment.info().name)?;
+    let owner = set
+        .controller()
+        .filter(|owner| owner.kind == Kind::Deployment.info().name)?;
     Some(Key::namespaced(Kind::Deployment, set.namespace(), &owner.name))
 }
 

@@ -160,13 +160,14 @@ impl Driver {
                 self.take_revision();
             }
             let now = self.clock.now();
-            let due = self.queue.wake(now.monotonic);
+            self.queue.wake(now.monotonic);
             self.look_at_everything(now);
-            if self.start(now) {
+            if self.start(now) || (!self.sweep.is_empty() && self.queue.is_idle()) {
                 // More is ready: see first what has changed meanwhile.
                 tokio::task::yield_now().await;
                 continue;
             }
+            let due = self.queue.next_due();
             let until = due.map_or(self.next_look, |due| due.min(self.next_look));
             let nap = until.saturating_sub(now.monotonic).max(Duration::from_micros(100));
             tokio::select! {
@@ -221,7 +222,11 @@ impl Driver {
     fn take_revision(&mut self) {
         let mut touched = Vec::new();
         let desired = self.store.desired();
-        tracing::debug!(revision = desired.revision, commit = desired.commit.as_ref().map(|commit| commit.short()), "a new revision");
+        tracing::debug!(
+            revision = desired.revision,
+            commit = desired.commit.as_ref().map(|commit| commit.short()),
+            "a new revision"
+        );
         self.index.set_desired(desired, &mut touched);
         for work in touched {
             self.queue.add(work);
@@ -339,8 +344,14 @@ impl Driver {
             }
         }
         if let Some(delay) = plan.requeue_after {
-            let again = if controller.is_batched() { vec![Work::all(controller)] } else { works };
-            again.into_iter().for_each(|work| self.queue.add_at(work, now.monotonic + delay));
+            let again = if controller.is_batched() {
+                vec![Work::all(controller)]
+            } else {
+                works
+            };
+            again
+                .into_iter()
+                .for_each(|work| self.queue.add_at(work, now.monotonic + delay));
         }
         for (key, delay) in plan.revisit {
             self.queue.add_at(Work::new(controller, key), now.monotonic + delay);
@@ -416,7 +427,11 @@ impl Driver {
 
     /// Rows of later waves may go on.
     fn open_waves(&mut self) {
-        let waiting = self.released.troubles.iter().filter(|(_, reason)| reason.word == "Wave");
+        let waiting = self
+            .released
+            .troubles
+            .iter()
+            .filter(|(_, reason)| reason.word == "Wave");
         for (key, _) in waiting {
             self.queue.add(Work::new(Controller::Release, key.clone()));
         }

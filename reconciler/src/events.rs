@@ -52,7 +52,8 @@ impl Pending {
             }
         }
         if self.told.len() > 10_000 {
-            self.told.retain(|_, (_, since)| now.monotonic.saturating_sub(*since) < INTERVAL);
+            self.told
+                .retain(|_, (_, since)| now.monotonic.saturating_sub(*since) < INTERVAL);
         }
     }
 
@@ -90,3 +91,6 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
     plan.writes(Class::Status, "telling events", writes);
     plan
 }
+
+#[cfg(test)]
+mod tests;

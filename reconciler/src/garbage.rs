@@ -25,7 +25,8 @@ pub struct World {
 /// Whether an object in deletion waits for its dependents.
 #[must_use]
 pub fn waits_for_dependents(object: &Object) -> bool {
-    object.is_deleting() && (has_finalizer(object, labels::FOREGROUND_DELETION) || has_finalizer(object, labels::ORPHAN))
+    object.is_deleting()
+        && (has_finalizer(object, labels::FOREGROUND_DELETION) || has_finalizer(object, labels::ORPHAN))
 }
 
 #[must_use]
@@ -45,9 +46,17 @@ fn release_dependents(plan: &mut Plan, world: &World, now: Now) {
     let object = &*world.object;
     let uid = object.uid();
     if has_finalizer(object, labels::ORPHAN) {
-        let orphaned: Vec<Write> = world.dependents.iter().map(|dependent| without_owner(dependent, |owner| *owner.uid == *uid.0)).collect();
+        let orphaned: Vec<Write> = world
+            .dependents
+            .iter()
+            .map(|dependent| without_owner(dependent, |owner| *owner.uid == *uid.0))
+            .collect();
         plan.writes(Class::Controller, "orphaning dependents", orphaned);
-        plan.write(Class::Controller, "its dependents are orphaned", without_finalizer(object, labels::ORPHAN));
+        plan.write(
+            Class::Controller,
+            "its dependents are orphaned",
+            without_finalizer(object, labels::ORPHAN),
+        );
         return;
     }
     let blocks = |dependent: &&Arc<Object>| {
@@ -59,16 +68,25 @@ fn release_dependents(plan: &mut Plan, world: &World, now: Now) {
         .iter()
         .filter_map(|dependent| {
             // What may own things itself waits for these, so that nothing outlives the first owner.
-            let propagation = (dependent.kind != Kind::Pod && !dependent.is_deleting()).then_some(Propagation::Foreground);
+            let propagation =
+                (dependent.kind != Kind::Pod && !dependent.is_deleting()).then_some(Propagation::Foreground);
             owners::delete(dependent, propagation, now)
         })
         .collect();
     plan.writes(Class::Controller, "deleting dependents before their owner", deletes);
     let left = world.dependents.iter().filter(blocks).count();
     if left == 0 {
-        plan.write(Class::Controller, "its dependents are gone", without_finalizer(object, labels::FOREGROUND_DELETION));
+        plan.write(
+            Class::Controller,
+            "its dependents are gone",
+            without_finalizer(object, labels::FOREGROUND_DELETION),
+        );
     } else {
-        plan.wait(object.key(), "Dependents", format!("{left} dependents must be gone first"));
+        plan.wait(
+            object.key(),
+            "Dependents",
+            format!("{left} dependents must be gone first"),
+        );
     }
 }
 
@@ -77,7 +95,9 @@ fn collect(plan: &mut Plan, world: &World, now: Now) {
     let object = &*world.object;
     let absent = |owner: &Option<Arc<Object>>| owner.is_none();
     let waiting = |owner: &Option<Arc<Object>>| {
-        owner.as_ref().is_some_and(|owner| owner.is_deleting() && has_finalizer(owner, labels::FOREGROUND_DELETION))
+        owner
+            .as_ref()
+            .is_some_and(|owner| owner.is_deleting() && has_finalizer(owner, labels::FOREGROUND_DELETION))
     };
     let solid = world.owners.iter().any(|(_, owner)| !absent(owner) && !waiting(owner));
     if solid {
@@ -95,11 +115,20 @@ fn collect(plan: &mut Plan, world: &World, now: Now) {
     }
     let foreground = world.owners.iter().any(|(_, owner)| waiting(owner)) && object.kind != Kind::Pod;
     let propagation = foreground.then_some(Propagation::Foreground);
-    plan.writes(Class::Controller, "all its owners are gone", owners::delete(object, propagation, now).into_iter().collect());
+    plan.writes(
+        Class::Controller,
+        "all its owners are gone",
+        owners::delete(object, propagation, now).into_iter().collect(),
+    );
 }
 
 fn has_finalizer(object: &Object, name: &str) -> bool {
-    object.meta.finalizers.iter().flatten().any(|finalizer| finalizer == name)
+    object
+        .meta
+        .finalizers
+        .iter()
+        .flatten()
+        .any(|finalizer| finalizer == name)
 }
 
 fn without_owner(object: &Object, gone: impl Fn(&OwnerReference) -> bool) -> Write {

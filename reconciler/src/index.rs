@@ -65,7 +65,9 @@ impl Index {
                         .and_then(|since| since.parse::<Timestamp>().ok())
                         .and_then(|since| Duration::try_from(now.wall.duration_since(since)).ok())
                         .unwrap_or_default();
-                    index.ready_since.insert(object.uid(), now.monotonic.saturating_sub(ago));
+                    index
+                        .ready_since
+                        .insert(object.uid(), now.monotonic.saturating_sub(ago));
                 }
             }
         }
@@ -122,7 +124,10 @@ impl Index {
                 put(key);
             }
             let wave = waves::wave(&row.content);
-            if let Some(before) = before.map(|before| waves::wave(&before.content)).filter(|before| *before != wave) {
+            if let Some(before) = before
+                .map(|before| waves::wave(&before.content))
+                .filter(|before| *before != wave)
+            {
                 remove_from(&mut self.waves, &before, key);
             }
             self.waves.entry(wave).or_default().insert(key.clone());
@@ -147,19 +152,29 @@ impl Index {
 
     /// Takes one change in; touches what must be looked at because of it.
     pub(crate) fn apply(&mut self, view: &View<'_>, change: &Change, now: Now, touched: &mut Touched) {
-        let Some(object) = change.new.as_ref().or(change.old.as_ref()) else { return };
+        let Some(object) = change.new.as_ref().or(change.old.as_ref()) else {
+            return;
+        };
         let key = object.key();
         self.take(&key, change.old.as_ref(), change.new.as_ref(), now, touched);
         self.map(view, &key, change, touched);
     }
 
     /// Keeps the cache current.
-    fn take(&mut self, key: &Key, old: Option<&Arc<Object>>, new: Option<&Arc<Object>>, now: Now, touched: &mut Touched) {
+    fn take(
+        &mut self,
+        key: &Key,
+        old: Option<&Arc<Object>>,
+        new: Option<&Arc<Object>>,
+        now: Now,
+        touched: &mut Touched,
+    ) {
         let live = new.filter(|new| !new.is_deleting());
         let unit = Unit::of(key);
         if live.is_some_and(|live| release::is_managed(live)) {
             self.managed.entry(unit).or_default().insert(key.clone());
-            if !self.desired.rows.contains_key(key) && self.desired.revision > 0 && self.undeclared.insert(key.clone()) {
+            if !self.desired.rows.contains_key(key) && self.desired.revision > 0 && self.undeclared.insert(key.clone())
+            {
                 touched.push(Work::all(Controller::Release));
             }
         } else {
@@ -196,7 +211,14 @@ impl Index {
         }
     }
 
-    fn take_pod(&mut self, key: &Key, old: Option<&Arc<Object>>, new: Option<&Arc<Object>>, now: Now, touched: &mut Touched) {
+    fn take_pod(
+        &mut self,
+        key: &Key,
+        old: Option<&Arc<Object>>,
+        new: Option<&Arc<Object>>,
+        now: Now,
+        touched: &mut Touched,
+    ) {
         self.take_stray(key, new);
         let Some(object) = new.or(old) else { return };
         let uid = object.uid();
@@ -256,7 +278,8 @@ impl Index {
             .filter(|taint| taint.effect == "NoExecute")
             .map(|taint| taint.key.clone())
             .collect();
-        self.taints.retain(|(node, taint), _| *node != key.name || taints.contains(taint));
+        self.taints
+            .retain(|(node, taint), _| *node != key.name || taints.contains(taint));
         for taint in taints {
             self.taints.entry((key.name.clone(), taint)).or_insert(now.monotonic);
         }
@@ -282,7 +305,11 @@ impl Index {
                 add(Controller::Namespaces, key.clone());
                 if new.is_none() {
                     // What was waiting for its end comes back.
-                    let unit = self.desired.rows.iter().filter(|(row, _)| row.namespace.as_deref() == Some(&*key.name));
+                    let unit = self
+                        .desired
+                        .rows
+                        .iter()
+                        .filter(|(row, _)| row.namespace.as_deref() == Some(&*key.name));
                     unit.for_each(|(row, _)| add(Controller::Release, row.clone()));
                 }
             }
@@ -291,7 +318,11 @@ impl Index {
                 if content {
                     add(Controller::ReplicaSets, key.clone());
                 }
-                let mut owners: Vec<Key> = [old, new].into_iter().flatten().filter_map(|set| deployment::controller_of(set)).collect();
+                let mut owners: Vec<Key> = [old, new]
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|set| deployment::controller_of(set))
+                    .collect();
                 owners.dedup();
                 for owner in owners {
                     add(Controller::Deployments, owner);
@@ -320,9 +351,20 @@ impl Index {
         }
     }
 
-    fn map_pod(&self, view: &View<'_>, key: &Key, change: &Change, content: bool, add: &mut impl FnMut(Controller, Key)) {
+    fn map_pod(
+        &self,
+        view: &View<'_>,
+        key: &Key,
+        change: &Change,
+        content: bool,
+        add: &mut impl FnMut(Controller, Key),
+    ) {
         let (old, new) = (change.old.as_ref(), change.new.as_ref());
-        let mut owners: Vec<Key> = [old, new].into_iter().flatten().filter_map(|pod| replicaset::controller_of(pod)).collect();
+        let mut owners: Vec<Key> = [old, new]
+            .into_iter()
+            .flatten()
+            .filter_map(|pod| replicaset::controller_of(pod))
+            .collect();
         owners.dedup();
         for owner in owners {
             let set = view.get(&owner);
@@ -346,7 +388,11 @@ impl Index {
             }
         }
         let nodes = [old, new].into_iter().flatten().filter_map(|pod| pod.node.as_ref());
-        if content && nodes.into_iter().any(|node| self.taints.keys().any(|(tainted, _)| tainted == node)) {
+        if content
+            && nodes
+                .into_iter()
+                .any(|node| self.taints.keys().any(|(tainted, _)| tainted == node))
+        {
             add(Controller::Nodes, Work::all(Controller::Nodes).key);
         }
         let _ = key;
@@ -392,7 +438,10 @@ impl Index {
 
     /// How many managed objects each unit has.
     pub(crate) fn totals(&self) -> BTreeMap<Unit, usize> {
-        self.managed.iter().map(|(unit, keys)| (unit.clone(), keys.len())).collect()
+        self.managed
+            .iter()
+            .map(|(unit, keys)| (unit.clone(), keys.len()))
+            .collect()
     }
 
     /// Waves with their rows, the earliest first.
@@ -433,7 +482,10 @@ fn matching(view: &View<'_>, kind: Kind, stray: &Object) -> Vec<Key> {
         schemas::selector::Selector::from_optional(selector.as_ref())
             .is_ok_and(|selector| !selector.is_everything() && selector.matches_object(stray))
     };
-    view.list(kind, Some(stray.namespace())).filter(|workload| selects(workload)).map(|workload| workload.key()).collect()
+    view.list(kind, Some(stray.namespace()))
+        .filter(|workload| selects(workload))
+        .map(|workload| workload.key())
+        .collect()
 }
 
 fn remove_from<K: Ord>(map: &mut BTreeMap<K, BTreeSet<Key>>, at: &K, key: &Key) {
@@ -444,4 +496,3 @@ fn remove_from<K: Ord>(map: &mut BTreeMap<K, BTreeSet<Key>>, at: &K, key: &Key) 
         }
     }
 }
-

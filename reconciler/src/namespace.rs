@@ -41,7 +41,11 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
     if !namespace.is_deleting() {
         return plan;
     }
-    if namespace.status.as_ref().is_none_or(|status| status["phase"] != "Terminating") {
+    if namespace
+        .status
+        .as_ref()
+        .is_none_or(|status| status["phase"] != "Terminating")
+    {
         let status = status_of(namespace, json!({"phase": "Terminating"}));
         plan.write(Class::Controller, "the namespace is being deleted", status);
         // The version that was seen is gone now; the change leads to the next look.
@@ -62,7 +66,11 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
         }
         return plan;
     }
-    let writes: Vec<Write> = world.contents.iter().filter_map(|object| owners::delete(object, None, now)).collect();
+    let writes: Vec<Write> = world
+        .contents
+        .iter()
+        .filter_map(|object| owners::delete(object, None, now))
+        .collect();
     if writes.is_empty() {
         let message = format!("{} or more objects in it are still being deleted", world.contents.len());
         plan.wait(namespace.key(), "Contents", message);
@@ -105,3 +113,6 @@ pub fn fresh(name: &str, now: Now, ids: &mut Ids) -> Object {
 pub fn key(name: &str) -> Key {
     Key::cluster(Kind::Namespace, name)
 }
+
+#[cfg(test)]
+mod tests;

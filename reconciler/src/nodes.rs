@@ -120,9 +120,19 @@ fn status(plan: &mut Plan, seat: &Seat, now: Now) -> Vec<Write> {
         set_condition(&mut status, condition);
     }
     if silent {
-        plan.warn(SOURCE, node, "NodeNotReady", format!("node {} has not been heard of for {} s", node.name(), SILENCE.as_secs()));
+        plan.warn(
+            SOURCE,
+            node,
+            "NodeNotReady",
+            format!("node {} has not been heard of for {} s", node.name(), SILENCE.as_secs()),
+        );
     } else {
-        plan.note(SOURCE, node, "NodeReady", format!("node {} is heard of again", node.name()));
+        plan.note(
+            SOURCE,
+            node,
+            "NodeReady",
+            format!("node {} is heard of again", node.name()),
+        );
     }
     let mut writes = vec![status_of(node, status)];
     // A pod on a node that is not heard of serves nobody for sure.
@@ -148,7 +158,10 @@ fn status(plan: &mut Plan, seat: &Seat, now: Now) -> Vec<Write> {
 }
 
 fn taints(node: &Object) -> Vec<Taint> {
-    node.spec::<NodeSpec>().ok().and_then(|spec| spec.taints.clone()).unwrap_or_default()
+    node.spec::<NodeSpec>()
+        .ok()
+        .and_then(|spec| spec.taints.clone())
+        .unwrap_or_default()
 }
 
 /// Brings the taints that follow from conditions and cordons into line.
@@ -187,8 +200,11 @@ fn taint(plan: &mut Plan, world: &World, ours: bool, now: Now) {
             Some(status) if status == "Unknown" => Some(TAINT_UNREACHABLE),
             _ => Some(TAINT_NOT_READY),
         };
-        let cordoned = node.spec::<NodeSpec>().is_ok_and(|spec| spec.unschedulable == Some(true));
-        let ours_now = |taint: &Taint| [TAINT_UNREACHABLE, TAINT_NOT_READY, TAINT_UNSCHEDULABLE].contains(&taint.key.as_str());
+        let cordoned = node
+            .spec::<NodeSpec>()
+            .is_ok_and(|spec| spec.unschedulable == Some(true));
+        let ours_now =
+            |taint: &Taint| [TAINT_UNREACHABLE, TAINT_NOT_READY, TAINT_UNSCHEDULABLE].contains(&taint.key.as_str());
         let mut new: Vec<Taint> = old.iter().filter(|taint| !ours_now(taint)).cloned().collect();
         let mut put = |key: &str, effect: &str| {
             let kept = old.iter().find(|taint| taint.key == key && taint.effect == effect);
@@ -202,7 +218,9 @@ fn taint(plan: &mut Plan, world: &World, ours: bool, now: Now) {
         if let Some(key) = wrong {
             put(key, "NoSchedule");
             let has = old.iter().any(|taint| taint.key == key && taint.effect == "NoExecute");
-            let other = old.iter().any(|taint| taint.effect == "NoExecute" && [TAINT_UNREACHABLE, TAINT_NOT_READY].contains(&taint.key.as_str()));
+            let other = old.iter().any(|taint| {
+                taint.effect == "NoExecute" && [TAINT_UNREACHABLE, TAINT_NOT_READY].contains(&taint.key.as_str())
+            });
             let never_ready = condition(node, "Ready").is_none();
             if !(ours && key == TAINT_UNREACHABLE) && !never_ready && (has || other || may_give_up) {
                 if !has && !other {
@@ -243,13 +261,18 @@ fn with_taints(node: &Object, taints: &[Taint]) -> Write {
 fn evict(plan: &mut Plan, world: &World, now: Now) {
     let mut writes = Vec::new();
     for seat in &world.nodes {
-        let taints: Vec<Taint> = taints(&seat.node).into_iter().filter(|taint| taint.effect == "NoExecute").collect();
+        let taints: Vec<Taint> = taints(&seat.node)
+            .into_iter()
+            .filter(|taint| taint.effect == "NoExecute")
+            .collect();
         if taints.is_empty() {
             continue;
         }
         for pod in seat.pods.iter().filter(|pod| !pod.is_deleting() && !is_finished(pod)) {
             let Ok(spec) = pod.spec::<PodSpec>() else { continue };
-            let Some(at) = leaves_at(&spec, &taints, &seat.node, world, now) else { continue };
+            let Some(at) = leaves_at(&spec, &taints, &seat.node, world, now) else {
+                continue;
+            };
             if at > now.monotonic {
                 plan.look_again(at - now.monotonic);
                 continue;
@@ -259,7 +282,15 @@ fn evict(plan: &mut Plan, world: &World, now: Now) {
                 break;
             }
             writes.extend(owners::delete(pod, None, now));
-            plan.note(SOURCE, pod, "TaintManagerEviction", format!("evicted from {}: it does not tolerate a taint of the node any longer", seat.node.name()));
+            plan.note(
+                SOURCE,
+                pod,
+                "TaintManagerEviction",
+                format!(
+                    "evicted from {}: it does not tolerate a taint of the node any longer",
+                    seat.node.name()
+                ),
+            );
         }
     }
     plan.writes(Class::Controller, "evicting pods from tainted nodes", writes);
@@ -270,12 +301,22 @@ fn leaves_at(spec: &PodSpec, taints: &[Taint], node: &Object, world: &World, now
     let tolerations = spec.tolerations.as_deref().unwrap_or_default();
     let times = taints.iter().filter_map(|taint| {
         let name: Arc<str> = node.name().into();
-        let since = world.seen.get(&(name, taint.key.clone())).copied().unwrap_or(now.monotonic);
-        let matching: Vec<_> = tolerations.iter().filter(|toleration| filter::matches(toleration, taint)).collect();
+        let since = world
+            .seen
+            .get(&(name, taint.key.clone()))
+            .copied()
+            .unwrap_or(now.monotonic);
+        let matching: Vec<_> = tolerations
+            .iter()
+            .filter(|toleration| filter::matches(toleration, taint))
+            .collect();
         if matching.is_empty() {
             return Some(now.monotonic);
         }
-        let seconds = matching.iter().filter_map(|toleration| toleration.toleration_seconds).min()?;
+        let seconds = matching
+            .iter()
+            .filter_map(|toleration| toleration.toleration_seconds)
+            .min()?;
         Some(since + Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
     });
     times.min()

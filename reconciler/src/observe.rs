@@ -32,7 +32,10 @@ pub(crate) fn namespace(view: &View<'_>, key: &Key) -> namespace::World {
 pub(crate) fn release(store: &Store, view: &View<'_>, index: &Index, keys: &[Key], more: bool) -> release::World {
     let desired = index.desired.clone();
     let rows: Vec<_> = keys.iter().filter_map(|key| desired.rows.get(key).cloned()).collect();
-    let live = rows.iter().filter_map(|row| Some((row.key.clone(), view.get(&row.key)?.clone()))).collect();
+    let live = rows
+        .iter()
+        .filter_map(|row| Some((row.key.clone(), view.get(&row.key)?.clone())))
+        .collect();
     let spaces = rows.iter().filter_map(|row| row.key.namespace.clone());
     let namespaces = spaces
         .filter_map(|space| {
@@ -70,7 +73,11 @@ fn gate(store: &Store, index: &Index) -> Option<release::waves::Gate> {
 }
 
 pub(crate) fn deletions(store: &Store, view: &View<'_>, index: &Index) -> release::budget::World {
-    let undeclared: Vec<Arc<Object>> = index.undeclared().iter().filter_map(|key| view.get(key).cloned()).collect();
+    let undeclared: Vec<Arc<Object>> = index
+        .undeclared()
+        .iter()
+        .filter_map(|key| view.get(key).cloned())
+        .collect();
     if undeclared.is_empty() {
         return release::budget::World::default();
     }
@@ -79,7 +86,10 @@ pub(crate) fn deletions(store: &Store, view: &View<'_>, index: &Index) -> releas
         let mut inside = Vec::new();
         for info in KINDS.iter().filter(|info| info.namespaced) {
             // These come and go with others.
-            if matches!(info.kind, Kind::Event | Kind::Lease | Kind::Endpoints | Kind::EndpointSlice) {
+            if matches!(
+                info.kind,
+                Kind::Event | Kind::Lease | Kind::Endpoints | Kind::EndpointSlice
+            ) {
                 continue;
             }
             let objects = view.list(info.kind, Some(space.name()));
@@ -101,14 +111,18 @@ pub(crate) fn deletions(store: &Store, view: &View<'_>, index: &Index) -> releas
 /// yet.
 fn moving(view: &View<'_>, index: &Index, undeclared: &[Arc<Object>]) -> BTreeMap<Key, Key> {
     let mut targets: FxHashMap<(Kind, &str), Key> = FxHashMap::default();
-    let names: FxHashMap<(Kind, &str), &Arc<Object>> =
-        undeclared.iter().map(|object| ((object.kind, object.name()), object)).collect();
+    let names: FxHashMap<(Kind, &str), &Arc<Object>> = undeclared
+        .iter()
+        .map(|object| ((object.kind, object.name()), object))
+        .collect();
     for key in index.desired.rows.keys() {
         if names.contains_key(&(key.kind, &*key.name)) && view.get(key).is_none() {
             targets.insert((key.kind, &*key.name), key.clone());
         }
     }
-    let moves = undeclared.iter().filter_map(|object| Some((object.key(), targets.get(&(object.kind, object.name()))?.clone())));
+    let moves = undeclared
+        .iter()
+        .filter_map(|object| Some((object.key(), targets.get(&(object.kind, object.name()))?.clone())));
     moves.collect()
 }
 
@@ -116,20 +130,30 @@ pub(crate) fn deployment(view: &View<'_>, index: &Index, key: &Key) -> Option<de
     let deployment = view.get(key)?.clone();
     let uid = deployment.uid();
     let sets = controlled(view, &uid, Kind::ReplicaSet);
-    let strategy = deployment.body.value().get("spec").and_then(|spec| spec["strategy"]["type"].as_str());
+    let strategy = deployment
+        .body
+        .value()
+        .get("spec")
+        .and_then(|spec| spec["strategy"]["type"].as_str());
     let counted: &[Arc<Object>] = if strategy == Some("Recreate") { &sets } else { &[] };
     let pods = counted
         .iter()
         .map(|set| {
             let uid = set.uid();
-            let count = view.owned_by(&uid).filter(|pod| pod.kind == Kind::Pod && !pods::is_finished(pod)).count();
+            let count = view
+                .owned_by(&uid)
+                .filter(|pod| pod.kind == Kind::Pod && !pods::is_finished(pod))
+                .count();
             (uid, count)
         })
         .collect();
     let name = deployment::set_name(&deployment);
     let named = name.and_then(|name| view.get(&Key::namespaced(Kind::ReplicaSet, key.ns(), &name)).cloned());
     Some(deployment::World {
-        strays: index.strays(Kind::ReplicaSet, key.ns()).filter_map(|stray| view.get(stray).cloned()).collect(),
+        strays: index
+            .strays(Kind::ReplicaSet, key.ns())
+            .filter_map(|stray| view.get(stray).cloned())
+            .collect(),
         progress_seen: index.progress_seen(&deployment),
         deployment,
         sets,
@@ -138,7 +162,12 @@ pub(crate) fn deployment(view: &View<'_>, index: &Index, key: &Key) -> Option<de
     })
 }
 
-pub(crate) fn replica_set(view: &View<'_>, index: &Index, key: &Key, failure: Option<String>) -> Option<replicaset::World> {
+pub(crate) fn replica_set(
+    view: &View<'_>,
+    index: &Index,
+    key: &Key,
+    failure: Option<String>,
+) -> Option<replicaset::World> {
     let set = view.get(key)?.clone();
     let pods = controlled(view, &set.uid(), Kind::Pod);
     let since = |pod: &Arc<Object>| {
@@ -146,7 +175,10 @@ pub(crate) fn replica_set(view: &View<'_>, index: &Index, key: &Key, failure: Op
         index.ready_since(&uid).map(|since| (uid, since))
     };
     Some(replicaset::World {
-        strays: index.strays(Kind::Pod, key.ns()).filter_map(|stray| view.get(stray).cloned()).collect(),
+        strays: index
+            .strays(Kind::Pod, key.ns())
+            .filter_map(|stray| view.get(stray).cloned())
+            .collect(),
         ready_since: pods.iter().filter_map(since).collect(),
         set,
         pods,
@@ -157,7 +189,12 @@ pub(crate) fn replica_set(view: &View<'_>, index: &Index, key: &Key, failure: Op
 fn controlled(view: &View<'_>, owner: &Uid, kind: Kind) -> Vec<Arc<Object>> {
     let owned = view.owned_by(owner);
     owned
-        .filter(|object| object.kind == kind && object.controller().is_some_and(|controller| *controller.uid == *owner.0))
+        .filter(|object| {
+            object.kind == kind
+                && object
+                    .controller()
+                    .is_some_and(|controller| *controller.uid == *owner.0)
+        })
         .cloned()
         .collect()
 }
@@ -165,9 +202,17 @@ fn controlled(view: &View<'_>, owner: &Uid, kind: Kind) -> Vec<Arc<Object>> {
 /// Pods that wait; those that were tried in vain only when something has changed since.
 pub(crate) fn scheduler(view: &View<'_>, index: &mut Index) -> scheduler::World {
     let retry = std::mem::take(&mut index.retry_parked);
-    let waiting = index.cluster.pending().iter().filter(|(_, pending)| retry || !pending.parked);
+    let waiting = index
+        .cluster
+        .pending()
+        .iter()
+        .filter(|(_, pending)| retry || !pending.parked);
     let pods: Vec<_> = waiting.filter_map(|(key, _)| view.get(key).cloned()).collect();
-    let nodes = if pods.is_empty() { Vec::new() } else { index.cluster.nodes() };
+    let nodes = if pods.is_empty() {
+        Vec::new()
+    } else {
+        index.cluster.nodes()
+    };
     scheduler::World { nodes, pods }
 }
 
@@ -214,10 +259,17 @@ pub(crate) fn nodes(view: &View<'_>, index: &Index, heartbeats: &Heartbeats, now
 
 pub(crate) fn pod_garbage(view: &View<'_>, index: &mut Index, now: Now) -> pod_garbage::World {
     let mut world = pod_garbage::World {
-        beyond: index.finished_beyond().filter_map(|key| view.get(key).cloned()).collect(),
+        beyond: index
+            .finished_beyond()
+            .filter_map(|key| view.get(key).cloned())
+            .collect(),
         ..pod_garbage::World::default()
     };
-    let missing: Vec<_> = index.missing().iter().map(|(node, since)| (node.clone(), *since)).collect();
+    let missing: Vec<_> = index
+        .missing()
+        .iter()
+        .map(|(node, since)| (node.clone(), *since))
+        .collect();
     for (node, since) in missing {
         let mut pods = view.on_node(&node).peekable();
         if pods.peek().is_none() {
@@ -261,7 +313,11 @@ pub(crate) fn report(
         }
         let row = index.desired.rows.get(key).cloned();
         let live = view.get(key).cloned();
-        let pods = live.as_ref().filter(|_| row.is_some()).map(|live| current_pods(view, live)).unwrap_or_default();
+        let pods = live
+            .as_ref()
+            .filter(|_| row.is_some())
+            .map(|live| current_pods(view, live))
+            .unwrap_or_default();
         world.objects.push(report::Seen {
             was_healthy: row.as_ref().is_some_and(|row| store.was_healthy(key, row.hash)),
             released: released.contents.get(key).copied(),
@@ -282,8 +338,12 @@ fn current_pods(view: &View<'_>, workload: &Arc<Object>) -> Vec<Arc<Object>> {
         Kind::Deployment => {
             let revision = workload.annotation(labels::REVISION);
             let sets = controlled(view, &workload.uid(), Kind::ReplicaSet);
-            let current = sets.iter().find(|set| revision.is_some() && set.annotation(labels::REVISION) == revision);
-            current.map(|set| controlled(view, &set.uid(), Kind::Pod)).unwrap_or_default()
+            let current = sets
+                .iter()
+                .find(|set| revision.is_some() && set.annotation(labels::REVISION) == revision);
+            current
+                .map(|set| controlled(view, &set.uid(), Kind::Pod))
+                .unwrap_or_default()
         }
         _ => Vec::new(),
     }
@@ -294,7 +354,8 @@ pub(crate) fn events(view: &View<'_>, pending: &mut events::Pending) -> events::
     let mut world = pending.take(|key| view.get(key).cloned());
     world.told.retain(|(note, _, _)| {
         let space = note.key().namespace.unwrap_or_else(|| namespace::DEFAULT.into());
-        view.get(&namespace::key(&space)).is_some_and(|space| !space.is_deleting())
+        view.get(&namespace::key(&space))
+            .is_some_and(|space| !space.is_deleting())
     });
     world
 }

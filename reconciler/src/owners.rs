@@ -19,7 +19,10 @@ pub(crate) fn claims(owner: &Object, selector: &Selector, owned: &[Arc<Object>],
         let uid = owner.uid();
         let mut released = Object::clone(object);
         let references = released.meta.owner_references.take().unwrap_or_default();
-        let left: Vec<_> = references.into_iter().filter(|reference| *reference.uid != *uid.0).collect();
+        let left: Vec<_> = references
+            .into_iter()
+            .filter(|reference| *reference.uid != *uid.0)
+            .collect();
         released.meta.owner_references = (!left.is_empty()).then_some(left);
         writes.push(replace_of(object, released));
     }
@@ -28,7 +31,11 @@ pub(crate) fn claims(owner: &Object, selector: &Selector, owned: &[Arc<Object>],
     };
     for object in strays.iter().filter(may_adopt) {
         let mut adopted = Object::clone(object);
-        adopted.meta.owner_references.get_or_insert_default().push(owner.as_controller());
+        adopted
+            .meta
+            .owner_references
+            .get_or_insert_default()
+            .push(owner.as_controller());
         writes.push(replace_of(object, adopted));
     }
     writes

@@ -38,10 +38,17 @@ pub fn plan(world: &World, now: Now) -> Plan {
         ("pods of a node that is gone", &world.lost),
     ] {
         let pods = pods.iter().take(AT_ONCE);
-        plan.writes(Class::Controller, why, pods.filter_map(|pod| owners::delete_with(pod, &at_once, now)).collect());
+        plan.writes(
+            Class::Controller,
+            why,
+            pods.filter_map(|pod| owners::delete_with(pod, &at_once, now)).collect(),
+        );
     }
     if let Some(next) = world.next {
         plan.look_again(next.saturating_sub(now.monotonic));
     }
     plan
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,10 @@ use serde_json::{Value, json};
 
 #[must_use]
 pub fn phase(pod: &Object) -> &str {
-    pod.status.as_ref().and_then(|status| status["phase"].as_str()).unwrap_or("Pending")
+    pod.status
+        .as_ref()
+        .and_then(|status| status["phase"].as_str())
+        .unwrap_or("Pending")
 }
 
 /// Succeeded or failed: it will never run again.
@@ -31,7 +34,10 @@ pub fn condition<'a>(object: &'a Object, kind: &str) -> Option<&'a Value> {
 
 #[must_use]
 pub fn condition_in<'a>(status: &'a Value, kind: &str) -> Option<&'a Value> {
-    status["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
+    status["conditions"]
+        .as_array()?
+        .iter()
+        .find(|condition| condition["type"] == kind)
 }
 
 #[must_use]
@@ -42,7 +48,9 @@ pub fn is_ready(pod: &Object) -> bool {
 /// The sum of the containers' restarts.
 #[must_use]
 pub fn restarts(pod: &Object) -> i64 {
-    containers(pod).map(|container| container["restartCount"].as_i64().unwrap_or(0)).sum()
+    containers(pod)
+        .map(|container| container["restartCount"].as_i64().unwrap_or(0))
+        .sum()
 }
 
 fn containers(pod: &Object) -> impl Iterator<Item = &Value> {
@@ -59,7 +67,9 @@ pub fn set_condition(status: &mut Value, mut condition: Value) {
     if !status["conditions"].is_array() {
         status["conditions"] = json!([]);
     }
-    let Some(list) = status["conditions"].as_array_mut() else { return };
+    let Some(list) = status["conditions"].as_array_mut() else {
+        return;
+    };
     match list.iter_mut().find(|old| old["type"] == condition["type"]) {
         Some(old) => {
             if old["status"] == condition["status"] && old.get("lastTransitionTime").is_some() {
@@ -85,7 +95,9 @@ pub fn shown(pod: &Object) -> String {
     let reason = containers(pod).find_map(|container| {
         let state = &container["state"];
         let waiting = state["waiting"]["reason"].as_str();
-        let ended = state["terminated"]["reason"].as_str().filter(|reason| *reason != "Completed");
+        let ended = state["terminated"]["reason"]
+            .as_str()
+            .filter(|reason| *reason != "Completed");
         waiting.or(ended)
     });
     let own = pod.status.as_ref().and_then(|status| status["reason"].as_str());

@@ -76,7 +76,8 @@ const AT_ONCE: u32 = 3;
 /// Ready, delayed and running work.
 #[derive(Debug, Default)]
 pub struct Queue {
-    ready: BTreeSet<Work>,
+    /// No controller without keys.
+    ready: BTreeMap<Controller, BTreeSet<Key>>,
     delayed: BTreeSet<(Duration, Work)>,
     due: FxHashMap<Work, Duration>,
     running: FxHashSet<Work>,
@@ -94,12 +95,16 @@ impl Queue {
             return;
         }
         self.forget_delay(&work);
-        self.ready.insert(work);
+        self.ready.entry(work.controller).or_default().insert(work.key);
     }
 
     /// Look at this at `at` (monotonic) at the latest.
     pub fn add_at(&mut self, work: Work, at: Duration) {
-        if self.ready.contains(&work) || self.due.get(&work).is_some_and(|due| *due <= at) {
+        let ready = self
+            .ready
+            .get(&work.controller)
+            .is_some_and(|keys| keys.contains(&work.key));
+        if ready || self.due.get(&work).is_some_and(|due| *due <= at) {
             return;
         }
         self.forget_delay(&work);
@@ -113,51 +118,39 @@ impl Queue {
         }
     }
 
-    /// Moves what is due to the ready work; returns when the next is due.
-    pub fn wake(&mut self, now: Duration) -> Option<Duration> {
-        while let Some((due, _)) = self.delayed.first() {
-            if *due > now {
-                return Some(*due);
-            }
+    /// When the next delayed work is due.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Duration> {
+        self.delayed.first().map(|(due, _)| *due)
+    }
+
+    /// Moves what is due to the ready work.
+    pub fn wake(&mut self, now: Duration) {
+        while self.next_due().is_some_and(|due| due <= now) {
             if let Some((_, work)) = self.delayed.pop_first() {
                 self.due.remove(&work);
                 self.add(work);
             }
         }
-        None
     }
 
-    /// Takes up to `limit` batches of ready work: one for each key, or one for all keys of a
-    /// controller that plans in batches of at most `batch`.
+    /// Takes up to `limit` keys of ready work, and beyond that one batch of at most `batch` keys for each
+    /// controller that plans in batches: many ready keys of one controller do not hold up another.
     pub fn take(&mut self, limit: usize, batch: usize) -> Vec<(Controller, Vec<Work>)> {
         let mut taken: Vec<(Controller, Vec<Work>)> = Vec::new();
-        let mut left = Vec::new();
-        while let Some(work) = self.ready.first().cloned() {
-            let controller = work.controller;
-            if controller.is_batched() {
-                let mut all = Vec::new();
-                let busy = self.busy.contains(&controller);
-                while self.ready.first().is_some_and(|next| next.controller == controller) {
-                    let Some(next) = self.ready.pop_first() else { break };
-                    if busy || all.len() >= batch || taken.len() >= limit {
-                        left.push(next);
-                    } else {
-                        all.push(next);
-                    }
-                }
-                if !all.is_empty() {
-                    self.busy.insert(controller);
-                    taken.push((controller, all));
-                }
-            } else {
-                if taken.len() >= limit {
-                    break;
-                }
-                self.ready.pop_first();
-                taken.push((controller, vec![work]));
+        for (controller, keys) in &mut self.ready {
+            let room = limit.saturating_sub(taken.len());
+            let mut pop = |count: usize| -> Vec<Work> {
+                let keys = std::iter::from_fn(|| keys.pop_first()).take(count);
+                keys.map(|key| Work::new(*controller, key)).collect()
+            };
+            if !controller.is_batched() {
+                taken.extend(pop(room).into_iter().map(|work| (*controller, vec![work])));
+            } else if self.busy.insert(*controller) {
+                taken.push((*controller, pop(batch)));
             }
         }
-        self.ready.extend(left);
+        self.ready.retain(|_, keys| !keys.is_empty());
         for (_, works) in &taken {
             self.running.extend(works.iter().cloned());
         }
@@ -204,7 +197,7 @@ impl Queue {
     /// More keys of this controller are ready.
     #[must_use]
     pub fn has_waiting(&self, controller: Controller) -> bool {
-        self.ready.iter().any(|work| work.controller == controller)
+        self.ready.contains_key(&controller)
     }
 
     /// How often this failed in a row.
@@ -215,7 +208,7 @@ impl Queue {
 
     #[must_use]
     pub fn has_ready(&self) -> bool {
-        self.ready.iter().any(|work| !self.busy.contains(&work.controller))
+        self.ready.keys().any(|controller| !self.busy.contains(controller))
     }
 
     /// Nothing is ready, running or touched.
@@ -227,7 +220,7 @@ impl Queue {
     /// How many keys wait to run, for metrics and tests.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.ready.len() + self.delayed.len()
+        self.ready.values().map(BTreeSet::len).sum::<usize>() + self.delayed.len()
     }
 
     #[must_use]
@@ -239,7 +232,10 @@ impl Queue {
     #[must_use]
     pub fn depth(&self) -> BTreeMap<&'static str, usize> {
         let mut depth = BTreeMap::new();
-        for work in self.ready.iter().chain(&self.running) {
+        for (controller, keys) in &self.ready {
+            *depth.entry(controller.name()).or_insert(0) += keys.len();
+        }
+        for work in &self.running {
             *depth.entry(work.controller.name()).or_insert(0) += 1;
         }
         depth
@@ -283,14 +279,31 @@ mod tests {
     }
 
     #[test]
+    fn many_keys_of_one_controller_do_not_hold_up_a_batch_of_another() {
+        let mut queue = Queue::default();
+        for at in 0..10 {
+            queue.add(work(Controller::Deployments, &format!("{at}")));
+            queue.add(work(Controller::Scheduler, &format!("{at}")));
+        }
+        let taken = queue.take(3, 4);
+        assert_eq!(
+            taken.iter().map(|(_, works)| works.len()).collect::<Vec<_>>(),
+            [1, 1, 1, 4]
+        );
+        assert_eq!(queue.len(), 13);
+    }
+
+    #[test]
     fn failed_work_waits_twice_as_long_each_time() {
         let mut queue = Queue::default();
         let one = work(Controller::ReplicaSets, "one");
         let now = Duration::from_secs(5);
         assert_eq!(queue.failed(one.clone(), now), FIRST_DELAY);
-        assert_eq!(queue.wake(now), Some(now + FIRST_DELAY));
+        queue.wake(now);
+        assert_eq!(queue.next_due(), Some(now + FIRST_DELAY));
         assert!(!queue.has_ready());
-        assert_eq!(queue.wake(now + FIRST_DELAY), None);
+        queue.wake(now + FIRST_DELAY);
+        assert_eq!(queue.next_due(), None);
         assert!(queue.has_ready());
         assert_eq!(queue.failed(one.clone(), now), FIRST_DELAY * 2);
         for _ in 0..40 {

@@ -141,9 +141,8 @@ fn order(kind: Kind) -> u8 {
 pub fn is_managed(object: &Object) -> bool {
     let entries = object.meta.managed_fields.iter().flatten();
     let mut entries = entries.filter(|entry| entry.subresource.as_deref().is_none_or(str::is_empty));
-    entries.any(|entry| {
-        entry.manager.as_deref() == Some(labels::MANAGER) && entry.operation.as_deref() == Some("Apply")
-    })
+    entries
+        .any(|entry| entry.manager.as_deref() == Some(labels::MANAGER) && entry.operation.as_deref() == Some("Apply"))
 }
 
 #[cfg(test)]

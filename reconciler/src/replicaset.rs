@@ -52,7 +52,11 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
     let selector = match Selector::from_label_selector(&spec.selector) {
         Ok(selector) if !selector.is_everything() => selector,
         Ok(_) => {
-            plan.wait(set.key(), "SelectingAll", "its selector is empty and would select all pods; name labels in it");
+            plan.wait(
+                set.key(),
+                "SelectingAll",
+                "its selector is empty and would select all pods; name labels in it",
+            );
             return plan;
         }
         Err(error) => {
@@ -101,7 +105,11 @@ fn create(plan: &mut Plan, world: &World, spec: &ReplicaSetSpec, missing: usize,
     let fresh = template::pod_body(template);
     // Replicas share one body: that of a sibling, where it is the same.
     let same = |pod: &&Arc<Object>| pod.body.hash() == fresh.hash();
-    let body: Arc<Body> = world.pods.iter().find(same).map_or_else(|| fresh.clone(), |pod| pod.body.clone());
+    let body: Arc<Body> = world
+        .pods
+        .iter()
+        .find(same)
+        .map_or_else(|| fresh.clone(), |pod| pod.body.clone());
     let mut left = missing.min(BURST);
     let mut batch = FIRST_BATCH;
     while left > 0 {
@@ -132,7 +140,12 @@ fn remove(plan: &mut Plan, world: &World, active: Vec<&Arc<Object>>, wanted: usi
     let mut writes = Vec::new();
     for pod in order.into_iter().take(count) {
         writes.extend(owners::delete(pod, None, now));
-        plan.note(SOURCE, &world.set, "SuccessfulDelete", format!("Deleted pod: {}", pod.name()));
+        plan.note(
+            SOURCE,
+            &world.set,
+            "SuccessfulDelete",
+            format!("Deleted pod: {}", pod.name()),
+        );
     }
     plan.writes(Class::Controller, "removing pods that are too many", writes);
 }
@@ -146,8 +159,16 @@ fn rank(pod: &Object, on_node: &FxHashMap<Arc<str>, usize>, world: &World) -> im
         "Unknown" => 1,
         _ => 2,
     };
-    let cost: i64 = pod.annotation(labels::POD_DELETION_COST).and_then(|cost| cost.parse().ok()).unwrap_or(0);
-    let siblings = pod.node.as_ref().and_then(|node| on_node.get(node)).copied().unwrap_or(0);
+    let cost: i64 = pod
+        .annotation(labels::POD_DELETION_COST)
+        .and_then(|cost| cost.parse().ok())
+        .unwrap_or(0);
+    let siblings = pod
+        .node
+        .as_ref()
+        .and_then(|node| on_node.get(node))
+        .copied()
+        .unwrap_or(0);
     let ready = is_ready(pod);
     let since = world.ready_since.get(&pod.uid()).copied().filter(|_| ready);
     let created = pod.meta.creation_timestamp.as_ref().map(|time| time.0);
@@ -165,7 +186,11 @@ fn rank(pod: &Object, on_node: &FxHashMap<Arc<str>, usize>, world: &World) -> im
 fn status(world: &World, spec: &ReplicaSetSpec, active: &[&Arc<Object>], now: Now) -> (Value, Option<Duration>) {
     let set = &*world.set;
     let min_ready = Duration::from_secs(u64::try_from(spec.min_ready_seconds.unwrap_or(0)).unwrap_or(0));
-    let wanted = spec.template.as_ref().and_then(|template| template.metadata.as_ref()).and_then(|meta| meta.labels.as_ref());
+    let wanted = spec
+        .template
+        .as_ref()
+        .and_then(|template| template.metadata.as_ref())
+        .and_then(|meta| meta.labels.as_ref());
     let labelled = wanted.map(Selector::of_labels).unwrap_or_default();
     let (mut ready, mut available, mut full) = (0, 0, 0);
     let mut next: Option<Duration> = None;
@@ -184,10 +209,19 @@ fn status(world: &World, spec: &ReplicaSetSpec, active: &[&Arc<Object>], now: No
             next = Some(next.map_or(left, |next| next.min(left)));
         }
     }
-    let mut status = set.status.as_deref().cloned().filter(Value::is_object).unwrap_or_else(|| json!({}));
+    let mut status = set
+        .status
+        .as_deref()
+        .cloned()
+        .filter(Value::is_object)
+        .unwrap_or_else(|| json!({}));
     status["replicas"] = active.len().into();
     status["observedGeneration"] = set.meta.generation.unwrap_or(1).into();
-    for (field, count) in [("fullyLabeledReplicas", full), ("readyReplicas", ready), ("availableReplicas", available)] {
+    for (field, count) in [
+        ("fullyLabeledReplicas", full),
+        ("readyReplicas", ready),
+        ("availableReplicas", available),
+    ] {
         match status.as_object_mut() {
             Some(status) if count == 0 => drop(status.remove(field)),
             Some(status) => drop(status.insert(field.to_owned(), count.into())),
@@ -222,7 +256,9 @@ fn status(world: &World, spec: &ReplicaSetSpec, active: &[&Arc<Object>], now: No
 /// The key of a ReplicaSet that controls `pod`.
 #[must_use]
 pub fn controller_of(pod: &Object) -> Option<Key> {
-    let owner = pod.controller().filter(|owner| owner.kind == Kind::ReplicaSet.info().name)?;
+    let owner = pod
+        .controller()
+        .filter(|owner| owner.kind == Kind::ReplicaSet.info().name)?;
     Some(Key::namespaced(Kind::ReplicaSet, pod.namespace(), &owner.name))
 }
 

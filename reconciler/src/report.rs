@@ -3,11 +3,7 @@
 //! The tracker keeps the last report and looks again only at what may have changed. It is memory that
 //! can be rebuilt: a fresh one, shown every object once, comes to the same report.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rustc_hash::FxHashMap;
 use schemas::{
@@ -176,16 +172,28 @@ impl Tracker {
             line: row.line,
             column: 1,
         };
-        let status = seen.live.as_deref().map_or(Value::Null, |live| shown_status(live, &seen.pods));
+        let status = seen
+            .live
+            .as_deref()
+            .map_or(Value::Null, |live| shown_status(live, &seen.pods));
         let (mut outcome, reason, stalled) = match (&seen.trouble, &seen.live) {
             (Some(trouble), _) => {
-                let waits = matches!(trouble.word, "Wave" | "Terminating" | "NamespaceTerminating" | "Replaced");
+                let waits = matches!(
+                    trouble.word,
+                    "Wave" | "Terminating" | "NamespaceTerminating" | "Replaced"
+                );
                 (Outcome::Progressing, trouble.to_string(), !waits)
             }
-            (None, None) => (Outcome::Progressing, "Pending: it is about to be made".to_owned(), false),
-            (None, Some(_)) if seen.released != Some(row.hash) => {
-                (Outcome::Progressing, "Pending: its newest content is about to be applied".to_owned(), false)
-            }
+            (None, None) => (
+                Outcome::Progressing,
+                "Pending: it is about to be made".to_owned(),
+                false,
+            ),
+            (None, Some(_)) if seen.released != Some(row.hash) => (
+                Outcome::Progressing,
+                "Pending: its newest content is about to be applied".to_owned(),
+                false,
+            ),
             (None, Some(live)) => {
                 let pods: Vec<&Object> = seen.pods.iter().map(|pod| &**pod).collect();
                 let health = health::object_health(live, Related { pods: &pods });
@@ -204,7 +212,15 @@ impl Tracker {
     }
 
     /// Whether an object has stalled for so long that it counts as failed.
-    fn fails(&mut self, seen: &Seen, row: &DesiredRow, outcome: Outcome, stalled: bool, now: Now, plan: &mut Plan) -> bool {
+    fn fails(
+        &mut self,
+        seen: &Seen,
+        row: &DesiredRow,
+        outcome: Outcome,
+        stalled: bool,
+        now: Now,
+        plan: &mut Plan,
+    ) -> bool {
         if outcome == Outcome::Converged {
             self.stalls.remove(&seen.key);
             return false;
@@ -212,7 +228,11 @@ impl Tracker {
         if outcome != Outcome::Progressing {
             return false;
         }
-        if self.stalls.get(&seen.key).is_some_and(|stall| stall.content != row.hash) {
+        if self
+            .stalls
+            .get(&seen.key)
+            .is_some_and(|stall| stall.content != row.hash)
+        {
             self.stalls.remove(&seen.key);
         }
         if !stalled {
@@ -276,15 +296,23 @@ impl Tracker {
                 reason: String::new(),
                 objects: BTreeMap::new(),
             });
-            let (outcome, reason) = sum(unit, at.held.as_deref(), held.as_ref().filter(|held| {
-                held.objects.iter().any(|key| Unit::of(key) == *name)
-            }));
+            let (outcome, reason) = sum(
+                unit,
+                at.held.as_deref(),
+                held.as_ref()
+                    .filter(|held| held.objects.iter().any(|key| Unit::of(key) == *name)),
+            );
             self.changed |= unit.outcome != outcome || unit.reason != reason || unit.commit != at.commit;
             unit.commit = at.commit.clone();
             unit.outcome = outcome;
             unit.reason = reason;
         }
-        let worst = report.units.values().map(|unit| unit.outcome).max().unwrap_or(Outcome::Converged);
+        let worst = report
+            .units
+            .values()
+            .map(|unit| unit.outcome)
+            .max()
+            .unwrap_or(Outcome::Converged);
         let stopped = held.is_some() || report.source_error.is_some();
         report.outcome = if stopped { worst.max(Outcome::Held) } else { worst };
         report.held_deletions = held;

@@ -114,7 +114,11 @@ pub fn plan(world: &World, now: Now) -> Plan {
 }
 
 fn is_ours(pod: &Object) -> bool {
-    let name = pod.body.value().get("spec").and_then(|spec| spec["schedulerName"].as_str());
+    let name = pod
+        .body
+        .value()
+        .get("spec")
+        .and_then(|spec| spec["schedulerName"].as_str());
     pod.node.is_none() && !pod.is_deleting() && name.is_none_or(|name| name.is_empty() || name == NAME)
 }
 
@@ -192,13 +196,20 @@ impl Board<'_> {
         }
         let mut counts: Vec<(String, usize)> = counts.into_iter().collect();
         counts.sort_by(|(a, n), (b, m)| m.cmp(n).then_with(|| a.cmp(b)));
-        let reasons: Vec<String> = counts.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        let reasons: Vec<String> = counts
+            .iter()
+            .map(|(reason, count)| format!("{count} {reason}"))
+            .collect();
         format!("0/{} nodes are available: {}.", self.nodes.len(), reasons.join(", "))
     }
 }
 
 fn bind(pod: &Object, node: &Arc<str>, now: Now) -> Write {
-    let mut status = pod.status.as_deref().cloned().unwrap_or_else(|| json!({"phase": "Pending"}));
+    let mut status = pod
+        .status
+        .as_deref()
+        .cloned()
+        .unwrap_or_else(|| json!({"phase": "Pending"}));
     let scheduled = json!({
         "type": "PodScheduled", "status": "True",
         "lastTransitionTime": pods::stamp(now.wall),
@@ -219,7 +230,11 @@ fn park(pod: &Object, reason: &str, message: &str, now: Now) -> Option<Write> {
     if said.is_some_and(|it| it["status"] == "False" && it["reason"] == reason && it["message"] == message) {
         return None;
     }
-    let mut status = pod.status.as_deref().cloned().unwrap_or_else(|| json!({"phase": "Pending"}));
+    let mut status = pod
+        .status
+        .as_deref()
+        .cloned()
+        .unwrap_or_else(|| json!({"phase": "Pending"}));
     let condition = json!({
         "type": "PodScheduled", "status": "False", "reason": reason, "message": message,
         "lastTransitionTime": pods::stamp(now.wall),

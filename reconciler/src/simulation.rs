@@ -1,11 +1,7 @@
 //! A cluster as a map, for tests of plans: what a plan writes is applied at once, and time and order
 //! are the test's.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rustc_hash::FxHashMap;
 use schemas::{Key, Kind, Now, Object, Uid, defaulting};
@@ -48,7 +44,11 @@ impl Simulation {
     }
 
     pub(crate) fn put(&mut self, mut value: Value) -> Arc<Object> {
-        let kind: Kind = value["kind"].as_str().expect("it has one").parse().expect("it is known");
+        let kind: Kind = value["kind"]
+            .as_str()
+            .expect("it has one")
+            .parse()
+            .expect("it is known");
         defaulting::default_object(kind, &mut value);
         let mut object = Object::from_value(value).expect("it is valid");
         let key = object.key();
@@ -125,16 +125,25 @@ impl Simulation {
     fn owned(&self, owner: &Object, kind: Kind) -> Vec<Arc<Object>> {
         let uid = owner.uid();
         let all = self.objects.values().filter(|object| object.kind == kind);
-        all.filter(|object| object.controller().is_some_and(|controller| *controller.uid == *uid.0)).cloned().collect()
+        all.filter(|object| object.controller().is_some_and(|controller| *controller.uid == *uid.0))
+            .cloned()
+            .collect()
     }
 
     fn strays(&self, kind: Kind) -> Vec<Arc<Object>> {
-        let all = self.objects.values().filter(|object| object.kind == kind && object.controller().is_none());
+        let all = self
+            .objects
+            .values()
+            .filter(|object| object.kind == kind && object.controller().is_none());
         all.cloned().collect()
     }
 
     pub(crate) fn all(&self, kind: Kind) -> Vec<Arc<Object>> {
-        self.objects.values().filter(|object| object.kind == kind).cloned().collect()
+        self.objects
+            .values()
+            .filter(|object| object.kind == kind)
+            .cloned()
+            .collect()
     }
 
     pub(crate) fn get(&self, kind: Kind, name: &str) -> Arc<Object> {
@@ -144,16 +153,27 @@ impl Simulation {
     /// Plans one Deployment and applies the plan; true if it did something.
     pub(crate) fn deployment(&mut self, name: &str) -> Plan {
         let deployment = self.get(Kind::Deployment, name);
-        let at = pods::condition(&deployment, "Progressing").map(|it| it["lastUpdateTime"].clone()).unwrap_or_default();
-        let seen = self.progress.entry(deployment.uid()).or_insert((at.clone(), self.now.monotonic));
+        let at = pods::condition(&deployment, "Progressing")
+            .map(|it| it["lastUpdateTime"].clone())
+            .unwrap_or_default();
+        let seen = self
+            .progress
+            .entry(deployment.uid())
+            .or_insert((at.clone(), self.now.monotonic));
         if seen.0 != at {
             *seen = (at, self.now.monotonic);
         }
         let progress_seen = Some(seen.1);
         let sets = self.owned(&deployment, Kind::ReplicaSet);
-        let pods = sets.iter().map(|set| (set.uid(), self.owned(set, Kind::Pod).len())).collect();
-        let named = deployment::set_name(&deployment)
-            .and_then(|name| self.objects.get(&Key::namespaced(Kind::ReplicaSet, "a", &name)).cloned());
+        let pods = sets
+            .iter()
+            .map(|set| (set.uid(), self.owned(set, Kind::Pod).len()))
+            .collect();
+        let named = deployment::set_name(&deployment).and_then(|name| {
+            self.objects
+                .get(&Key::namespaced(Kind::ReplicaSet, "a", &name))
+                .cloned()
+        });
         let world = deployment::World {
             strays: self.strays(Kind::ReplicaSet),
             deployment,
@@ -189,7 +209,10 @@ impl Simulation {
         new.node.get_or_insert_with(|| "n".into());
         let mut status = new.status.as_deref().cloned().unwrap_or_default();
         status["phase"] = "Running".into();
-        pods::set_condition(&mut status, json!({"type": "Ready", "status": if ready { "True" } else { "False" }}));
+        pods::set_condition(
+            &mut status,
+            json!({"type": "Ready", "status": if ready { "True" } else { "False" }}),
+        );
         new.status = Some(Arc::new(status));
         if ready {
             self.ready_since.entry(pod.uid()).or_insert(self.now.monotonic);
@@ -202,7 +225,8 @@ impl Simulation {
     /// Removes what is being deleted, as a kubelet would once it is stopped.
     pub(crate) fn reap(&mut self) -> bool {
         let before = self.objects.len();
-        self.objects.retain(|key, object| key.kind != Kind::Pod || !object.is_deleting());
+        self.objects
+            .retain(|key, object| key.kind != Kind::Pod || !object.is_deleting());
         before != self.objects.len()
     }
 
@@ -230,7 +254,10 @@ impl Simulation {
     }
 
     pub(crate) fn active(&self) -> Vec<Arc<Object>> {
-        self.all(Kind::Pod).into_iter().filter(|pod| pods::is_active(pod)).collect()
+        self.all(Kind::Pod)
+            .into_iter()
+            .filter(|pod| pods::is_active(pod))
+            .collect()
     }
 
     pub(crate) fn available(&self) -> usize {

@@ -13,29 +13,47 @@ use serde_json::json;
 async fn a_deployment_converges_rolls_scales_and_goes() {
     let cluster = Cluster::start(3).await;
     let began = Instant::now();
-    cluster.declare(vec![namespace("shop"), deployment("shop", "web", "web:1", 3)]).await;
-    cluster.wait("three pods are bound", || cluster.bound("shop").len() == 3).await;
+    cluster
+        .declare(vec![namespace("shop"), deployment("shop", "web", "web:1", 3)])
+        .await;
+    cluster
+        .wait("three pods are bound", || cluster.bound("shop").len() == 3)
+        .await;
     println!("bound after {:?}", began.elapsed());
     cluster.converged().await;
     let report = cluster.report();
-    let object = &report.units[&schemas::Unit("shop".into())].objects[&Key::namespaced(Kind::Deployment, "shop", "web")];
+    let object =
+        &report.units[&schemas::Unit("shop".into())].objects[&Key::namespaced(Kind::Deployment, "shop", "web")];
     assert_eq!(object.status["readyReplicas"], 3, "{object:?}");
     assert_eq!(object.status["pods"]["Running"], 3, "{object:?}");
 
-    cluster.declare(vec![namespace("shop"), deployment("shop", "web", "web:2", 5)]).await;
+    cluster
+        .declare(vec![namespace("shop"), deployment("shop", "web", "web:2", 5)])
+        .await;
     cluster.converged().await;
     cluster
         .wait("all pods are of the new image", || {
             let pods = cluster.bound("shop");
-            pods.len() == 5 && pods.iter().all(|pod| pod.body.value()["spec"]["containers"][0]["image"] == "web:2")
+            pods.len() == 5
+                && pods
+                    .iter()
+                    .all(|pod| pod.body.value()["spec"]["containers"][0]["image"] == "web:2")
         })
         .await;
     let live = cluster.get(Kind::Deployment, "shop", "web");
     assert_eq!(live.annotation(schemas::labels::REVISION), Some("2"));
 
     cluster.declare(vec![namespace("shop")]).await;
-    cluster.wait("the pods are gone", || cluster.store.list(Kind::Pod, Some("shop")).items.is_empty()).await;
-    cluster.wait("the sets are gone", || cluster.store.list(Kind::ReplicaSet, Some("shop")).items.is_empty()).await;
+    cluster
+        .wait("the pods are gone", || {
+            cluster.store.list(Kind::Pod, Some("shop")).items.is_empty()
+        })
+        .await;
+    cluster
+        .wait("the sets are gone", || {
+            cluster.store.list(Kind::ReplicaSet, Some("shop")).items.is_empty()
+        })
+        .await;
     cluster.stop().await;
 }
 
@@ -45,14 +63,25 @@ async fn a_removed_field_is_removed_and_an_undeclared_namespace_is_made() {
     let map = |data| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": "new"}, "data": data});
     cluster.declare(vec![map(json!({"a": "1", "b": "2"}))]).await;
     cluster.converged().await;
-    assert_eq!(cluster.get(Kind::ConfigMap, "new", "c").body.value()["data"], json!({"a": "1", "b": "2"}));
+    assert_eq!(
+        cluster.get(Kind::ConfigMap, "new", "c").body.value()["data"],
+        json!({"a": "1", "b": "2"})
+    );
     cluster.declare(vec![map(json!({"a": "3"}))]).await;
     cluster.converged().await;
-    assert_eq!(cluster.get(Kind::ConfigMap, "new", "c").body.value()["data"], json!({"a": "3"}));
+    assert_eq!(
+        cluster.get(Kind::ConfigMap, "new", "c").body.value()["data"],
+        json!({"a": "3"})
+    );
     assert!(cluster.store.get(&Key::cluster(Kind::Namespace, "default")).is_some());
     cluster
         .wait("an event tells of the namespace", || {
-            cluster.store.list(Kind::Event, None).items.iter().any(|event| event.body.value()["reason"] == "NamespaceCreated")
+            cluster
+                .store
+                .list(Kind::Event, None)
+                .items
+                .iter()
+                .any(|event| event.body.value()["reason"] == "NamespaceCreated")
         })
         .await;
     cluster.stop().await;
@@ -74,7 +103,12 @@ async fn a_pod_that_does_not_fit_says_why_and_fits_when_a_node_comes() {
         .await;
     cluster
         .wait("an event tells it", || {
-            cluster.store.list(Kind::Event, None).items.iter().any(|event| event.body.value()["reason"] == "FailedScheduling")
+            cluster
+                .store
+                .list(Kind::Event, None)
+                .items
+                .iter()
+                .any(|event| event.body.value()["reason"] == "FailedScheduling")
         })
         .await;
     cluster.add_node("more").await;
@@ -92,9 +126,22 @@ async fn deletions_over_the_budget_wait_for_a_word() {
     let mut fewer = all[..3].to_vec();
     fewer.push(map("new".to_owned()));
     cluster.declare(fewer.clone()).await;
-    cluster.wait("the deletions are held", || cluster.report().held_deletions.is_some()).await;
-    cluster.wait("creates go on", || cluster.store.get(&Key::namespaced(Kind::ConfigMap, "default", "new")).is_some()).await;
-    assert_eq!(cluster.store.list(Kind::ConfigMap, Some("default")).items.len(), 11, "nothing is deleted");
+    cluster
+        .wait("the deletions are held", || cluster.report().held_deletions.is_some())
+        .await;
+    cluster
+        .wait("creates go on", || {
+            cluster
+                .store
+                .get(&Key::namespaced(Kind::ConfigMap, "default", "new"))
+                .is_some()
+        })
+        .await;
+    assert_eq!(
+        cluster.store.list(Kind::ConfigMap, Some("default")).items.len(),
+        11,
+        "nothing is deleted"
+    );
     let held = cluster.report().held_deletions.clone().expect("it was there");
     assert_eq!(held.objects.len(), 7);
     assert_eq!(cluster.report().outcome, Outcome::Held);
@@ -108,7 +155,11 @@ async fn deletions_over_the_budget_wait_for_a_word() {
         })
         .await
         .expect("it is kept");
-    cluster.wait("they are deleted", || cluster.store.list(Kind::ConfigMap, Some("default")).items.len() == 4).await;
+    cluster
+        .wait("they are deleted", || {
+            cluster.store.list(Kind::ConfigMap, Some("default")).items.len() == 4
+        })
+        .await;
     cluster.converged().await;
     assert!(cluster.report().held_deletions.is_none());
     cluster.stop().await;
@@ -117,15 +168,21 @@ async fn deletions_over_the_budget_wait_for_a_word() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deleted_namespace_takes_its_contents_along_and_comes_back() {
     let cluster = Cluster::start(1).await;
-    cluster.declare(vec![namespace("shop"), deployment("shop", "web", "web:1", 2)]).await;
+    cluster
+        .declare(vec![namespace("shop"), deployment("shop", "web", "web:1", 2)])
+        .await;
     cluster.converged().await;
     let other = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": "default"}});
     cluster.declare(vec![other]).await;
     cluster
-        .wait("the namespace is gone", || cluster.store.get(&Key::cluster(Kind::Namespace, "shop")).is_none())
+        .wait("the namespace is gone", || {
+            cluster.store.get(&Key::cluster(Kind::Namespace, "shop")).is_none()
+        })
         .await;
     assert!(cluster.store.list(Kind::Pod, Some("shop")).items.is_empty());
-    cluster.declare(vec![namespace("shop"), deployment("shop", "web", "web:1", 2)]).await;
+    cluster
+        .declare(vec![namespace("shop"), deployment("shop", "web", "web:1", 2)])
+        .await;
     cluster.converged().await;
     cluster.stop().await;
 }

@@ -166,6 +166,13 @@ impl Cluster {
         });
     }
 
+    /// The id of the node's agent, as its network's label has it.
+    fn node_uid(&self) -> String {
+        let text = fs::read_to_string(self.data().join("agent/identity.json")).unwrap_or_default();
+        let identity: Value = serde_json::from_str(&text).unwrap_or_default();
+        identity["node_uid"].as_str().unwrap_or("none").to_owned()
+    }
+
     fn log_path(&self) -> PathBuf {
         self.dir.path().join("up.log")
     }
@@ -288,7 +295,12 @@ impl Cluster {
 
     /// Waits until the newest status commit reports on `commit` with `outcome`; returns its message.
     pub fn wait_status(&self, commit: &str, outcome: &str) -> String {
-        wait(&format!("a status commit for {commit}: {outcome}"), PATIENCE, || {
+        self.wait_status_within(commit, outcome, PATIENCE)
+    }
+
+    /// As [`Cluster::wait_status`], for what takes longer by design.
+    pub fn wait_status_within(&self, commit: &str, outcome: &str, within: Duration) -> String {
+        wait(&format!("a status commit for {commit}: {outcome}"), within, || {
             if self.options.builtin {
                 self.repository
                     .git(&["fetch", "--quiet", "origin", "+towline/status:towline/status"])
@@ -319,11 +331,12 @@ impl Drop for Cluster {
         }
         let _ = self.stop();
         let host = self.docker_host();
-        let filter = format!("label=dev.towline.cluster={}", id.trim());
+        let of_cluster = format!("label=dev.towline.cluster={}", id.trim());
+        let of_node = format!("label=dev.towline.node-uid={}", self.node_uid());
         if !id.is_empty() {
             for (list, remove) in [
-                (vec!["ps", "-aq", "--filter", &filter], vec!["rm", "-f"]),
-                (vec!["network", "ls", "-q", "--filter", &filter], vec!["network", "rm"]),
+                (vec!["ps", "-aq", "--filter", &of_cluster], vec!["rm", "-f"]),
+                (vec!["network", "ls", "-q", "--filter", &of_node], vec!["network", "rm"]),
             ] {
                 let ids = docker::docker(&host, &list).unwrap_or_default();
                 let ids: Vec<&str> = ids.split_whitespace().collect();

@@ -30,6 +30,7 @@ impl Repository {
         run(Command::new("git")
             .args(["-c", &trust, "clone", "--quiet", url])
             .arg(dir)
+            .env_remove("GIT_SSL_CAINFO")
             .env("GIT_TERMINAL_PROMPT", "0"))?;
         let repository = Self { dir: dir.to_owned() };
         repository.git(&["config", "http.sslCAInfo", &ca.display().to_string()])?;
@@ -44,7 +45,11 @@ impl Repository {
     }
 
     pub fn git(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        run(Command::new("git").arg("-C").arg(&self.dir).args(arguments))
+        run(Command::new("git")
+            .arg("-C")
+            .arg(&self.dir)
+            .args(arguments)
+            .env_remove("GIT_SSL_CAINFO"))
     }
 
     /// The exit code and all output of a git command that may fail.
@@ -54,6 +59,7 @@ impl Repository {
                 .arg("-C")
                 .arg(&self.dir)
                 .args(arguments)
+                .env_remove("GIT_SSL_CAINFO")
                 .env("GIT_TERMINAL_PROMPT", "0"),
         )
     }

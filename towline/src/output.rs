@@ -2,7 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is where the command line prints")]
 
 use anstream::{eprintln, println};
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
 use owo_colors::OwoColorize;
 use schemas::report::Outcome;
 use serde::Serialize;
@@ -23,18 +23,13 @@ pub(crate) fn line(text: impl std::fmt::Display) {
     println!("{text}");
 }
 
-/// Text on standard error, next to an answer on standard output.
-pub(crate) fn note(text: impl std::fmt::Display) {
-    eprintln!("{text}");
-}
-
 /// The last word of a command that failed, with its causes.
 pub(crate) fn error(error: &anyhow::Error) {
     eprintln!("{} {error:#}", "error:".red().bold());
 }
 
-/// A table in kubectl's manner: no borders, columns three blanks apart.
-pub(crate) fn table<const N: usize>(header: [&str; N], rows: Vec<[String; N]>) {
+/// A table in kubectl's manner: no borders, columns three blanks apart, outcomes in their colour.
+pub(crate) fn table<const N: usize>(header: [&str; N], rows: Vec<[Cell; N]>) {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
@@ -49,7 +44,19 @@ pub(crate) fn table<const N: usize>(header: [&str; N], rows: Vec<[String; N]>) {
     println!("{}", table.trim_fmt());
 }
 
-/// An outcome in its colour.
+/// An outcome in its colour, in a table.
+pub(crate) fn outcome_cell(outcome: Outcome) -> Cell {
+    let color = match outcome {
+        Outcome::Converged => Color::Green,
+        Outcome::Progressing => Color::Cyan,
+        Outcome::Superseded => Color::DarkGrey,
+        Outcome::Held => Color::Yellow,
+        Outcome::Failed => Color::Red,
+    };
+    Cell::new(format!("{outcome:?}").to_lowercase()).fg(color)
+}
+
+/// An outcome in its colour, in a line.
 pub(crate) fn outcome(outcome: Outcome) -> String {
     match outcome {
         Outcome::Converged => "converged".green().to_string(),

@@ -23,12 +23,12 @@ use tokio::{net::TcpListener, process::Command};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Longer than any wait of a test that passes.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where a kubectl is looked for.
 const KUBECTL: &str = "kubectl";
 
-pub struct Cluster {
+pub(crate) struct Cluster {
     pub store: Store,
     pub url: String,
     pub authority: Arc<Authority>,
@@ -56,7 +56,7 @@ impl LogSource for EchoedLogs {
 
 impl Cluster {
     /// Starts a server, with the small cluster of [`Cluster::fill`] in it.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let store = Store::open(Arc::new(MemoryLog::default())).await.expect("a store in memory");
         let now = clock.now();
@@ -88,7 +88,7 @@ impl Cluster {
         cluster
     }
 
-    pub fn kubeconfig(&self) -> PathBuf {
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.folder.path().join("kubeconfig")
     }
 
@@ -104,7 +104,7 @@ impl Cluster {
     }
 
     /// Stores objects as they stand, defaults filled in.
-    pub async fn create(&self, objects: impl IntoIterator<Item = Value>) -> Vec<Arc<Object>> {
+    pub(crate) async fn create(&self, objects: impl IntoIterator<Item = Value>) -> Vec<Arc<Object>> {
         let writes = objects
             .into_iter()
             .map(|mut value| {
@@ -123,7 +123,7 @@ impl Cluster {
     }
 
     /// Says that git declares objects.
-    pub async fn declare(&self, rows: &[(&str, u32, Value)]) {
+    pub(crate) async fn declare(&self, rows: &[(&str, u32, Value)]) {
         let commit = Commit::from("0123456789012345678901234567890123456789");
         let put: Vec<DesiredRow> = rows
             .iter()
@@ -232,7 +232,7 @@ impl Cluster {
     }
 
     /// A kubectl command for this server.
-    pub fn kubectl(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(KUBECTL);
         command
             .args(arguments)
@@ -244,7 +244,7 @@ impl Cluster {
     }
 
     /// Runs kubectl; panics with all that it wrote if it does not end well or in time.
-    pub async fn run(&self, arguments: &[&str]) -> String {
+    pub(crate) async fn run(&self, arguments: &[&str]) -> String {
         let output = self.output(arguments).await;
         let (out, err) = texts(&output);
         assert!(output.status.success(), "kubectl {arguments:?}: {}\n{out}\n{err}", output.status);
@@ -252,14 +252,14 @@ impl Cluster {
     }
 
     /// Runs kubectl, which must fail; returns what it wrote to standard error.
-    pub async fn fails(&self, arguments: &[&str]) -> String {
+    pub(crate) async fn fails(&self, arguments: &[&str]) -> String {
         let output = self.output(arguments).await;
         let (out, err) = texts(&output);
         assert!(!output.status.success(), "kubectl {arguments:?} went well:\n{out}\n{err}");
         err
     }
 
-    pub async fn output(&self, arguments: &[&str]) -> Output {
+    pub(crate) async fn output(&self, arguments: &[&str]) -> Output {
         let command = self.kubectl(arguments).output();
         tokio::time::timeout(PATIENCE, command)
             .await
@@ -268,14 +268,14 @@ impl Cluster {
     }
 
     /// A file for `kubectl -f`.
-    pub fn file(&self, name: &str, value: &Value) -> String {
+    pub(crate) fn file(&self, name: &str, value: &Value) -> String {
         let path = self.folder.path().join(name);
         std::fs::write(&path, value.to_string()).expect("the file is written");
         path.display().to_string()
     }
 }
 
-pub fn texts(output: &Output) -> (String, String) {
+pub(crate) fn texts(output: &Output) -> (String, String) {
     (
         String::from_utf8_lossy(&output.stdout).into_owned(),
         String::from_utf8_lossy(&output.stderr).into_owned(),
@@ -283,7 +283,7 @@ pub fn texts(output: &Output) -> (String, String) {
 }
 
 /// A running pod on the node.
-pub fn pod(name: &str, owners: &Value) -> Value {
+pub(crate) fn pod(name: &str, owners: &Value) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": name, "namespace": "shop", "labels": {"app": "web", "pod-template-hash": "abc"}, "ownerReferences": owners},
@@ -297,7 +297,7 @@ pub fn pod(name: &str, owners: &Value) -> Value {
 }
 
 /// Whether there is a kubectl; says so loudly where there is none.
-pub async fn has_kubectl() -> bool {
+pub(crate) async fn has_kubectl() -> bool {
     let found = Command::new(KUBECTL)
         .args(["version", "--client"])
         .output()

@@ -18,7 +18,7 @@ use crate::{
 /// Why the status is not where it should be.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StatusError {
-    #[error("the status repository {path} cannot be opened: {reason}")]
+    #[error("the status repository {path} cannot be used: {reason}")]
     Open { path: String, reason: String },
     #[error(
         "the branch {branch} holds the status of another cluster ({theirs}); this one ({ours}) does not write there: \

@@ -88,7 +88,6 @@ async fn a_report_becomes_files_and_trailers() {
         "Towline <towline@localhost>"
     );
 
-    println!("{text}\n{file}\n{summary}");
     // A deleted object's file goes; what is broken shows with its place.
     world.repo.remove("namespaces/a/web.yaml");
     world.repo.write(

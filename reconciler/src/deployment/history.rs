@@ -32,7 +32,8 @@ impl Rollout<'_> {
         set.annotations.extend(passed_on);
         let was = set.revision();
         if was < revision {
-            set.annotations.insert(labels::REVISION.to_owned(), revision.to_string());
+            set.annotations
+                .insert(labels::REVISION.to_owned(), revision.to_string());
             if was > 0 {
                 let history = set.annotations.entry(labels::REVISION_HISTORY.to_owned()).or_default();
                 if !history.is_empty() {
@@ -95,7 +96,10 @@ impl Rollout<'_> {
         let mut annotations = self.passed_on();
         annotations.insert(labels::REVISION.to_owned(), self.revision().to_string());
         annotations.insert(labels::DESIRED_REPLICAS.to_owned(), self.replicas.to_string());
-        annotations.insert(labels::MAX_REPLICAS.to_owned(), (self.replicas + self.max_surge).to_string());
+        annotations.insert(
+            labels::MAX_REPLICAS.to_owned(),
+            (self.replicas + self.max_surge).to_string(),
+        );
         Some(Object {
             kind: Kind::ReplicaSet,
             meta: ObjectMeta {
@@ -128,6 +132,10 @@ impl Rollout<'_> {
                 && set.status.replicas == 0
                 && set.status.observed_generation >= set.object.meta.generation
         };
-        old.into_iter().take(count).filter(empty).map(|set| &*set.object).collect()
+        old.into_iter()
+            .take(count)
+            .filter(empty)
+            .map(|set| &*set.object)
+            .collect()
     }
 }

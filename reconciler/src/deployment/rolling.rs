@@ -13,8 +13,12 @@ pub(super) fn bounds(spec: &DeploymentSpec, replicas: i32) -> (i32, i32) {
     }
     let rolling = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
     let quarter = IntOrString::String("25%".to_owned());
-    let surge = rolling.and_then(|rolling| rolling.max_surge.as_ref()).unwrap_or(&quarter);
-    let unavailable = rolling.and_then(|rolling| rolling.max_unavailable.as_ref()).unwrap_or(&quarter);
+    let surge = rolling
+        .and_then(|rolling| rolling.max_surge.as_ref())
+        .unwrap_or(&quarter);
+    let unavailable = rolling
+        .and_then(|rolling| rolling.max_unavailable.as_ref())
+        .unwrap_or(&quarter);
     let surge = part(surge, replicas, true);
     let unavailable = part(unavailable, replicas, false);
     if surge == 0 && unavailable == 0 {
@@ -30,7 +34,11 @@ fn part(value: &IntOrString, whole: i32, up: bool) -> i32 {
         IntOrString::String(text) => {
             let percent: i64 = text.trim_end_matches('%').parse().unwrap_or(0);
             let scaled = percent * i64::from(whole);
-            let rounded = if up { (scaled + 99).div_euclid(100) } else { scaled.div_euclid(100) };
+            let rounded = if up {
+                (scaled + 99).div_euclid(100)
+            } else {
+                scaled.div_euclid(100)
+            };
             i32::try_from(rounded).unwrap_or(i32::MAX)
         }
     };

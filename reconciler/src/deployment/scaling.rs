@@ -7,10 +7,10 @@ use super::{Rollout, Set};
 impl Rollout<'_> {
     /// `replicas` changed since a set that runs was last scaled.
     pub(super) fn was_scaled(&self) -> bool {
-        self.sets
-            .iter()
-            .filter(|set| set.was() > 0)
-            .any(|set| set.number(labels::DESIRED_REPLICAS).is_some_and(|then| then != i64::from(self.replicas)))
+        self.sets.iter().filter(|set| set.was() > 0).any(|set| {
+            set.number(labels::DESIRED_REPLICAS)
+                .is_some_and(|then| then != i64::from(self.replicas))
+        })
     }
 
     /// Scales what runs to the new size without moving the rollout on.
@@ -51,7 +51,11 @@ impl Rollout<'_> {
     /// Shares the change out in proportion to the sets' sizes; the largest takes what rounding left.
     fn share(&mut self) {
         let all: i32 = self.sets.iter().map(|set| set.replicas).sum();
-        let allowed = if self.replicas > 0 { self.replicas + self.max_surge } else { 0 };
+        let allowed = if self.replicas > 0 {
+            self.replicas + self.max_surge
+        } else {
+            0
+        };
         let change = allowed - all;
         let mut order: Vec<usize> = (0..self.sets.len()).filter(|at| self.sets[*at].replicas > 0).collect();
         // Larger ones first; of the same size the newer when growing, the older when shrinking. The
@@ -66,10 +70,17 @@ impl Rollout<'_> {
             let set = &mut self.sets[*at];
             let mut by = 0;
             if left != 0 {
-                let then = set.number(labels::MAX_REPLICAS).filter(|then| *then > 0).unwrap_or(i64::from(all.max(1)));
+                let then = set
+                    .number(labels::MAX_REPLICAS)
+                    .filter(|then| *then > 0)
+                    .unwrap_or(i64::from(all.max(1)));
                 let scaled = (f64::from(set.replicas) * f64::from(allowed) / then as f64).round() as i32;
                 by = scaled - set.replicas;
-                by = if change > 0 { by.clamp(0, left.max(0)) } else { by.clamp(left.min(0), 0) };
+                by = if change > 0 {
+                    by.clamp(0, left.max(0))
+                } else {
+                    by.clamp(left.min(0), 0)
+                };
             }
             left -= by;
             set.scale_to(set.replicas + by, replicas, surge);

@@ -65,7 +65,8 @@ impl Set {
 
     pub(super) fn scale_to(&mut self, replicas: i32, desired: i32, surge: i32) {
         self.replicas = replicas.max(0);
-        self.annotations.insert(labels::DESIRED_REPLICAS.to_owned(), desired.to_string());
+        self.annotations
+            .insert(labels::DESIRED_REPLICAS.to_owned(), desired.to_string());
         self.annotations
             .insert(labels::MAX_REPLICAS.to_owned(), (desired + surge).to_string());
     }

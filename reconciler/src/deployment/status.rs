@@ -21,7 +21,12 @@ pub(super) struct Draft {
 impl Draft {
     pub(super) fn of(object: &Object, now: Now) -> Self {
         Self {
-            status: object.status.as_deref().cloned().filter(Value::is_object).unwrap_or_else(|| json!({})),
+            status: object
+                .status
+                .as_deref()
+                .cloned()
+                .filter(Value::is_object)
+                .unwrap_or_else(|| json!({})),
             at: stamp(now.wall),
         }
     }
@@ -64,7 +69,11 @@ impl Draft {
     /// An existing set has the current template.
     pub(super) fn found(&mut self, set: &str) {
         if condition_in(&self.status, "Progressing").is_none() {
-            self.progressing("True", "FoundNewReplicaSet", format!("found replica set {set:?} with this template"));
+            self.progressing(
+                "True",
+                "FoundNewReplicaSet",
+                format!("found replica set {set:?} with this template"),
+            );
         }
     }
 
@@ -112,7 +121,11 @@ impl Draft {
         let done = self.reason("Progressing") == Some("NewReplicaSetAvailable");
         if complete {
             if !done {
-                self.progressing("True", "NewReplicaSetAvailable", format!("replica set {name:?} is available in full"));
+                self.progressing(
+                    "True",
+                    "NewReplicaSetAvailable",
+                    format!("replica set {name:?} is available in full"),
+                );
             }
             return (true, None);
         }
@@ -124,7 +137,11 @@ impl Draft {
             || i64::from(ready) > before("readyReplicas")
             || i64::from(available) > before("availableReplicas");
         if moved {
-            self.progressing("True", "ReplicaSetUpdated", format!("replica set {name:?} is progressing"));
+            self.progressing(
+                "True",
+                "ReplicaSetUpdated",
+                format!("replica set {name:?} is progressing"),
+            );
         }
         let deadline = Duration::from_secs(u64::try_from(deadline).unwrap_or(0));
         let written = condition(rollout.object, "Progressing");
@@ -146,7 +163,11 @@ impl Draft {
         let (status, reason, message) = if enough {
             ("True", "MinimumReplicasAvailable", "enough replicas are available")
         } else {
-            ("False", "MinimumReplicasUnavailable", "fewer replicas are available than the rollout may leave")
+            (
+                "False",
+                "MinimumReplicasUnavailable",
+                "fewer replicas are available than the rollout may leave",
+            )
         };
         if self.reason("Available") != Some(reason) {
             self.set("Available", status, reason, message.to_owned());
@@ -155,12 +176,14 @@ impl Draft {
 
     /// Passes a set's failure on, and drops it when it is over.
     fn failure(&mut self, rollout: &Rollout) {
-        let failing = rollout.sets.iter().find_map(|set| {
-            condition(&set.object, "ReplicaFailure").filter(|it| it["status"] == "True")
-        });
+        let failing = rollout
+            .sets
+            .iter()
+            .find_map(|set| condition(&set.object, "ReplicaFailure").filter(|it| it["status"] == "True"));
         match failing {
             Some(found) => {
-                let same = condition_in(&self.status, "ReplicaFailure").is_some_and(|own| own["message"] == found["message"]);
+                let same =
+                    condition_in(&self.status, "ReplicaFailure").is_some_and(|own| own["message"] == found["message"]);
                 if !same {
                     let text = |field: &str| found[field].as_str().unwrap_or("").to_owned();
                     self.set("ReplicaFailure", "True", &text("reason"), text("message"));

@@ -164,7 +164,10 @@ fn a_pause_stops_the_rollout_but_not_scaling() {
     assert_eq!(sim.available(), 4);
     assert!(sim.active().iter().all(|pod| image(pod) == "one"));
     let deployment = sim.get(Kind::Deployment, "web");
-    assert_eq!(pods::condition(&deployment, "Progressing").expect("there")["reason"], "DeploymentPaused");
+    assert_eq!(
+        pods::condition(&deployment, "Progressing").expect("there")["reason"],
+        "DeploymentPaused"
+    );
     sim.put(web("two", 4, json!({})));
     sim.settle("web", |_| true);
     assert!(sim.active().iter().all(|pod| image(pod) == "two"));
@@ -182,7 +185,11 @@ fn scaling_in_the_middle_of_a_rollout_is_proportional() {
     assert_eq!((count(&sim, "one"), count(&sim, "broken")), (8, 5));
     sim.put(web("broken", 15, strategy));
     sim.settle("web", |pod| image(pod) == "one");
-    assert_eq!((count(&sim, "one"), count(&sim, "broken")), (11, 7), "five more in proportion");
+    assert_eq!(
+        (count(&sim, "one"), count(&sim, "broken")),
+        (11, 7),
+        "five more in proportion"
+    );
 }
 
 #[test]
@@ -194,7 +201,10 @@ fn a_rollout_without_progress_exceeds_its_deadline_and_nothing_else_happens() {
     sim.put(web("broken", 2, deadline));
     sim.settle("web", |pod| image(pod) == "one");
     let plan = sim.deployment("web");
-    assert!(plan.requeue_after.is_some_and(|delay| delay.as_secs() <= 60), "{plan:?}");
+    assert!(
+        plan.requeue_after.is_some_and(|delay| delay.as_secs() <= 60),
+        "{plan:?}"
+    );
     sim.now = sim.now.after(std::time::Duration::from_secs(61));
     let pods: Vec<_> = sim.active().iter().map(|pod| pod.uid()).collect();
     sim.settle("web", |pod| image(pod) == "one");
@@ -222,7 +232,8 @@ fn a_pod_counts_as_available_after_its_minimum_time() {
     let mut sim = Simulation::new();
     sim.put(web("one", 1, json!({"minReadySeconds": 10})));
     sim.settle("web", |_| true);
-    let available = |sim: &Simulation| sim.get(Kind::Deployment, "web").status.clone().expect("there")["availableReplicas"].clone();
+    let available =
+        |sim: &Simulation| sim.get(Kind::Deployment, "web").status.clone().expect("there")["availableReplicas"].clone();
     assert_eq!(available(&sim), Value::Null);
     sim.now = sim.now.after(std::time::Duration::from_secs(10));
     sim.settle("web", |_| true);

@@ -28,10 +28,21 @@ fn look(sim: &mut Simulation, kind: Kind, name: &str) -> Plan {
         return Plan::default();
     };
     let by_uid = |uid: &str| sim.objects.values().find(|object| *object.uid().0 == *uid).cloned();
-    let owners = object.meta.owner_references.iter().flatten().map(|owner| (owner.clone(), by_uid(&owner.uid))).collect();
+    let owners = object
+        .meta
+        .owner_references
+        .iter()
+        .flatten()
+        .map(|owner| (owner.clone(), by_uid(&owner.uid)))
+        .collect();
     let uid = object.uid();
     let dependents = sim.objects.values().filter(|other| {
-        other.meta.owner_references.iter().flatten().any(|owner| *owner.uid == *uid.0)
+        other
+            .meta
+            .owner_references
+            .iter()
+            .flatten()
+            .any(|owner| *owner.uid == *uid.0)
     });
     let world = World {
         dependents: dependents.cloned().collect(),
@@ -50,7 +61,11 @@ fn delete(sim: &mut Simulation, object: &Object, propagation: Propagation) {
         ..DeleteOptions::default()
     };
     let mut plan = Plan::default();
-    plan.writes(Class::User, "test", owners::delete_with(object, &options, start()).into_iter().collect());
+    plan.writes(
+        Class::User,
+        "test",
+        owners::delete_with(object, &options, start()).into_iter().collect(),
+    );
     sim.apply(&plan);
 }
 

@@ -36,7 +36,10 @@ impl Life {
         }
         Self {
             sim,
-            silence: nodes.iter().map(|(name, silence)| ((*name).to_owned(), *silence)).collect(),
+            silence: nodes
+                .iter()
+                .map(|(name, silence)| ((*name).to_owned(), *silence))
+                .collect(),
             seen: Seen::default(),
         }
     }
@@ -50,14 +53,22 @@ impl Life {
     }
 
     fn has(&self, name: &str, key: &str, effect: &str) -> bool {
-        taints(&self.node(name)).iter().any(|taint| taint.key == key && taint.effect == effect)
+        taints(&self.node(name))
+            .iter()
+            .any(|taint| taint.key == key && taint.effect == effect)
     }
 
     fn look(&mut self) -> Plan {
         let seats = self.silence.iter().map(|(name, silence)| Seat {
             node: self.node(name),
             silence: Duration::from_secs(*silence),
-            pods: self.sim.objects.get(&Key::namespaced(schemas::Kind::Pod, "a", name)).cloned().into_iter().collect(),
+            pods: self
+                .sim
+                .objects
+                .get(&Key::namespaced(schemas::Kind::Pod, "a", name))
+                .cloned()
+                .into_iter()
+                .collect(),
         });
         let world = World {
             nodes: seats.collect(),
@@ -66,8 +77,13 @@ impl Life {
         let plan = plan(&world, self.sim.now);
         self.sim.apply(&plan);
         for (name, _) in &self.silence {
-            for taint in taints(&self.node(name)).iter().filter(|taint| taint.effect == "NoExecute") {
-                self.seen.entry((name.as_str().into(), taint.key.clone())).or_insert(self.sim.now.monotonic);
+            for taint in taints(&self.node(name))
+                .iter()
+                .filter(|taint| taint.effect == "NoExecute")
+            {
+                self.seen
+                    .entry((name.as_str().into(), taint.key.clone()))
+                    .or_insert(self.sim.now.monotonic);
             }
         }
         plan
@@ -135,7 +151,12 @@ fn nothing_is_evicted_when_all_nodes_are_silent() {
 fn nodes_are_given_up_one_by_one_and_not_at_all_when_most_are_gone_in_a_small_cluster() {
     let mut life = Life::new(&[("a", 60), ("b", 60), ("c", 0), ("d", 0), ("e", 0)]);
     life.settle();
-    let given_up = |life: &Life| ["a", "b", "c", "d"].iter().filter(|name| life.has(name, TAINT_UNREACHABLE, "NoExecute")).count();
+    let given_up = |life: &Life| {
+        ["a", "b", "c", "d"]
+            .iter()
+            .filter(|name| life.has(name, TAINT_UNREACHABLE, "NoExecute"))
+            .count()
+    };
     assert_eq!(given_up(&life), 1);
     life.pass(9);
     life.settle();
@@ -170,8 +191,14 @@ fn a_plan_only_touches_nodes_and_their_pods() {
     let mut life = Life::new(&[("a", 0), ("b", 60)]);
     let plan = life.look();
     for step in &plan.steps {
-        let Step::Write { writes, .. } = step else { panic!("only writes") };
-        assert!(writes.iter().all(|write| matches!(&write.op, Op::Status { key, .. } if &*key.name == "b")));
+        let Step::Write { writes, .. } = step else {
+            panic!("only writes")
+        };
+        assert!(
+            writes
+                .iter()
+                .all(|write| matches!(&write.op, Op::Status { key, .. } if &*key.name == "b"))
+        );
     }
     let _ = start();
 }

@@ -85,7 +85,9 @@ pub fn judge(desired: &Desired, world: &World, now: Now) -> Verdict {
     if let Some(commit) = &commit
         && trailer_confirms(desired, going.keys())
     {
-        let unknown = going.keys().any(|key| !world.confirmations.iter().any(|one| one.keys.contains(key)));
+        let unknown = going
+            .keys()
+            .any(|key| !world.confirmations.iter().any(|one| one.keys.contains(key)));
         verdict.confirm = unknown.then(|| Confirmation {
             commit: commit.clone(),
             keys: going.keys().cloned().collect(),
@@ -110,14 +112,22 @@ pub fn judge(desired: &Desired, world: &World, now: Now) -> Verdict {
     };
     let mut open: BTreeMap<Key, Unit> = going.into_iter().filter(|(key, _)| !covered(key)).collect();
     // A Namespace goes only with all that is in it.
-    let pulled: Vec<Key> = riders.iter().filter(|(rider, _)| open.contains_key(*rider)).map(|(_, space)| space.clone()).collect();
+    let pulled: Vec<Key> = riders
+        .iter()
+        .filter(|(rider, _)| open.contains_key(*rider))
+        .map(|(_, space)| space.clone())
+        .collect();
     for key in pulled {
         open.insert(key.clone(), Unit::of(&key));
     }
     match over(desired, world, &open, &riders) {
         None => verdict.delete = asked.into_iter().cloned().collect(),
         Some(why) => {
-            verdict.delete = asked.into_iter().filter(|object| !open.contains_key(&object.key())).cloned().collect();
+            verdict.delete = asked
+                .into_iter()
+                .filter(|object| !open.contains_key(&object.key()))
+                .cloned()
+                .collect();
             let objects: Vec<Key> = open.into_keys().collect();
             let digest = digest(&objects);
             verdict.held = commit.map(|commit| HeldDeletions {
@@ -144,7 +154,9 @@ fn keeps(desired: &Desired, world: &World, object: &Object) -> Option<String> {
         return Some("nothing was ever declared".to_owned());
     }
     if let Some(error) = &desired.source_error {
-        return Some(format!("the source cannot be read, and nothing is deleted meanwhile: {error}"));
+        return Some(format!(
+            "the source cannot be read, and nothing is deleted meanwhile: {error}"
+        ));
     }
     let unit = Unit::of(&key);
     let may = match desired.units.get(&unit) {
@@ -153,13 +165,18 @@ fn keeps(desired: &Desired, world: &World, object: &Object) -> Option<String> {
         None => desired.units.is_empty() || desired.units.values().any(|unit| unit.may_delete),
     };
     if !may {
-        return Some(format!("a part of the source of {unit} cannot be read, and nothing of it is deleted meanwhile"));
+        return Some(format!(
+            "a part of the source of {unit} cannot be read, and nothing of it is deleted meanwhile"
+        ));
     }
     if key.kind == Kind::Namespace {
         if &*key.name == namespace::DEFAULT {
             return Some("the namespace default is always there".to_owned());
         }
-        let used = desired.rows.keys().any(|row| row.namespace.as_deref() == Some(&*key.name));
+        let used = desired
+            .rows
+            .keys()
+            .any(|row| row.namespace.as_deref() == Some(&*key.name));
         if used {
             return Some("manifests still declare objects in this namespace".to_owned());
         }
@@ -174,11 +191,18 @@ fn over(desired: &Desired, world: &World, going: &BTreeMap<Key, Unit>, riders: &
         return None;
     }
     if desired.rows.is_empty() {
-        return Some(format!("nothing at all is declared any more, which would delete {count} objects"));
+        return Some(format!(
+            "nothing at all is declared any more, which would delete {count} objects"
+        ));
     }
-    let claims = going.keys().filter(|key| key.kind == Kind::PersistentVolumeClaim).count();
+    let claims = going
+        .keys()
+        .filter(|key| key.kind == Kind::PersistentVolumeClaim)
+        .count();
     if claims > 0 {
-        return Some(format!("{claims} PersistentVolumeClaims and their data would be deleted"));
+        return Some(format!(
+            "{claims} PersistentVolumeClaims and their data would be deleted"
+        ));
     }
     if count <= FREE {
         return None;
@@ -196,14 +220,18 @@ fn over(desired: &Desired, world: &World, going: &BTreeMap<Key, Unit>, riders: &
     for (unit, part) in by_unit {
         let whole = totals.get(unit).copied().unwrap_or(0).max(part);
         if part * 100 > whole * UNIT_PERCENT {
-            return Some(format!("{count} objects would be deleted, {part} of them of the {whole} in {unit}"));
+            return Some(format!(
+                "{count} objects would be deleted, {part} of them of the {whole} in {unit}"
+            ));
         }
     }
     (count * 100 > all * ALL_PERCENT).then(|| format!("{count} of {all} objects would be deleted"))
 }
 
 fn trailer_confirms<'a>(desired: &Desired, keys: impl Iterator<Item = &'a Key>) -> bool {
-    let Some(trailer) = &desired.confirm_trailer else { return false };
+    let Some(trailer) = &desired.confirm_trailer else {
+        return false;
+    };
     let digest = digest(keys);
     trailer
         .split([',', ' ', '\t', '\n'])

@@ -24,10 +24,20 @@ pub(super) enum Change {
 
 pub(super) fn change(row: &DesiredRow, live: Option<&Arc<Object>>, now: Now, ids: &mut Ids) -> Change {
     if live.is_some_and(|live| live.is_deleting()) {
-        return Change::Wait(Reason::new("Terminating", "it is being deleted; it is made again once it is gone"));
+        return Change::Wait(Reason::new(
+            "Terminating",
+            "it is being deleted; it is made again once it is gone",
+        ));
     }
     let live_value = live.map(|live| live.to_value());
-    let applied = apply::apply(live_value.as_ref(), &row.content, labels::MANAGER, row.key.kind, now.wall, true);
+    let applied = apply::apply(
+        live_value.as_ref(),
+        &row.content,
+        labels::MANAGER,
+        row.key.kind,
+        now.wall,
+        true,
+    );
     let mut applied = match applied {
         Ok(applied) if !applied.changed => return Change::None,
         Ok(applied) => applied.object,
@@ -43,7 +53,9 @@ pub(super) fn change(row: &DesiredRow, live: Option<&Arc<Object>>, now: Now, ids
         Err(error) => return Change::Wait(Reason::new("Invalid", error.to_string())),
     };
     if let Some(field) = immutable(live, &object) {
-        let message = format!("{field} cannot be changed; delete the object in one commit and declare it again in the next, or give it a new name");
+        let message = format!(
+            "{field} cannot be changed; delete the object in one commit and declare it again in the next, or give it a new name"
+        );
         return Change::Wait(Reason::new("Immutable", message));
     }
     if live.kind == Kind::Pod && pod_must_go(live, &object) {
@@ -88,8 +100,15 @@ fn immutable(live: &Object, new: &Object) -> Option<&'static str> {
         }
         Kind::Job if differs(&["spec", "selector"]) => Some("spec.selector"),
         Kind::ConfigMap | Kind::Secret if live.body.value().get("immutable") == Some(&Value::Bool(true)) => {
-            let fields = [("data", "data"), ("binaryData", "binaryData"), ("immutable", "immutable")];
-            fields.into_iter().find(|(field, _)| differs(&[field])).map(|(_, name)| name)
+            let fields = [
+                ("data", "data"),
+                ("binaryData", "binaryData"),
+                ("immutable", "immutable"),
+            ];
+            fields
+                .into_iter()
+                .find(|(field, _)| differs(&[field]))
+                .map(|(_, name)| name)
         }
         Kind::Secret => differs(&["type"]).then_some("type"),
         Kind::RoleBinding | Kind::ClusterRoleBinding => differs(&["roleRef"]).then_some("roleRef"),
@@ -105,7 +124,10 @@ fn pod_must_go(live: &Object, new: &Object) -> bool {
     let without_images = |pod: &Object| {
         let mut body = pod.body.value().clone();
         for list in ["containers", "initContainers"] {
-            let containers = body.get_mut("spec").and_then(|spec| spec.get_mut(list)).and_then(Value::as_array_mut);
+            let containers = body
+                .get_mut("spec")
+                .and_then(|spec| spec.get_mut(list))
+                .and_then(Value::as_array_mut);
             for container in containers.into_iter().flatten() {
                 if let Some(container) = container.as_object_mut() {
                     container.remove("image");

@@ -54,18 +54,29 @@ impl Release {
     fn world(&self) -> World {
         let live = self.sim.objects.clone().into_iter().collect();
         let namespaces = self.sim.objects.iter().filter(|(key, _)| key.kind == Kind::Namespace);
-        let managed = self.sim.objects.values().filter(|object| is_managed(object) && !object.is_deleting());
+        let managed = self
+            .sim
+            .objects
+            .values()
+            .filter(|object| is_managed(object) && !object.is_deleting());
         let mut totals = BTreeMap::new();
-        managed.clone().for_each(|object| *totals.entry(Unit::of(&object.key())).or_insert(0) += 1);
+        managed
+            .clone()
+            .for_each(|object| *totals.entry(Unit::of(&object.key())).or_insert(0) += 1);
         World {
             desired: Arc::new(self.desired.clone()),
             rows: self.desired.rows.values().cloned().collect(),
             live,
-            namespaces: namespaces.map(|(key, object)| (key.name.clone(), object.clone())).collect(),
+            namespaces: namespaces
+                .map(|(key, object)| (key.name.clone(), object.clone()))
+                .collect(),
             gate: None,
             more: false,
             deletions: budget::World {
-                undeclared: managed.filter(|object| !self.desired.rows.contains_key(&object.key())).cloned().collect(),
+                undeclared: managed
+                    .filter(|object| !self.desired.rows.contains_key(&object.key()))
+                    .cloned()
+                    .collect(),
                 totals,
                 ..budget::World::default()
             },
@@ -106,13 +117,21 @@ fn bare(image: &str, command: &str) -> Value {
 fn a_namespace_comes_first_and_one_that_nobody_declares_is_made() {
     let mut release = Release::new(&[map("c", json!({"a": "1"}))]);
     let plan = release.go();
-    let Some(Step::Write { writes, .. }) = plan.steps.first() else { panic!("it writes") };
-    let kinds: Vec<_> = writes.iter().map(|write| match &write.op {
-        Op::Create(object) => object.kind,
-        other => panic!("{other:?}"),
-    }).collect();
+    let Some(Step::Write { writes, .. }) = plan.steps.first() else {
+        panic!("it writes")
+    };
+    let kinds: Vec<_> = writes
+        .iter()
+        .map(|write| match &write.op {
+            Op::Create(object) => object.kind,
+            other => panic!("{other:?}"),
+        })
+        .collect();
     assert_eq!(kinds, [Kind::Namespace, Kind::ConfigMap]);
-    assert!(!is_managed(&release.sim.objects[&Key::cluster(Kind::Namespace, "a")]), "no row owns it");
+    assert!(
+        !is_managed(&release.sim.objects[&Key::cluster(Kind::Namespace, "a")]),
+        "no row owns it"
+    );
     assert_eq!(plan.notes[0].reason, "NamespaceCreated");
     assert!(release.go().is_empty());
 }
@@ -139,7 +158,9 @@ fn what_is_no_longer_declared_goes_after_what_is_new() {
     release.declare(&[map("new", json!({}))]);
     let plan = release.go();
     assert_eq!(plan.steps.len(), 2);
-    let Step::Write { writes, .. } = &plan.steps[1] else { panic!("it writes") };
+    let Step::Write { writes, .. } = &plan.steps[1] else {
+        panic!("it writes")
+    };
     assert!(matches!(&writes[0].op, Op::Remove { key } if &*key.name == "old"));
     assert!(release.go().is_empty());
 }
@@ -193,7 +214,12 @@ fn a_later_wave_waits_at_the_gate() {
     assert_eq!(plan.waiting.len(), 1);
     assert_eq!(plan.waiting[0].1.word, "Wave");
     release.settle();
-    assert!(release.sim.objects.contains_key(&Key::namespaced(Kind::ConfigMap, "a", "late")));
+    assert!(
+        release
+            .sim
+            .objects
+            .contains_key(&Key::namespaced(Kind::ConfigMap, "a", "late"))
+    );
 }
 
 #[test]
@@ -203,8 +229,18 @@ fn what_git_never_declared_is_never_deleted() {
     release.settle();
     release.declare(&[map("other", json!({}))]);
     release.settle();
-    assert!(release.sim.objects.contains_key(&Key::namespaced(Kind::ConfigMap, "a", "theirs")));
-    assert!(!release.sim.objects.contains_key(&Key::namespaced(Kind::ConfigMap, "a", "mine")));
+    assert!(
+        release
+            .sim
+            .objects
+            .contains_key(&Key::namespaced(Kind::ConfigMap, "a", "theirs"))
+    );
+    assert!(
+        !release
+            .sim
+            .objects
+            .contains_key(&Key::namespaced(Kind::ConfigMap, "a", "mine"))
+    );
 }
 
 #[test]
@@ -219,5 +255,10 @@ fn an_object_that_declares_nothing_but_its_name_is_managed_all_the_same() {
     release.declare(&[space("b")]);
     release.settle();
     assert!(release.sim.objects[&Key::cluster(Kind::Namespace, "a")].is_deleting());
-    assert!(!release.sim.objects.contains_key(&Key::namespaced(Kind::ConfigMap, "a", "c")));
+    assert!(
+        !release
+            .sim
+            .objects
+            .contains_key(&Key::namespaced(Kind::ConfigMap, "a", "c"))
+    );
 }

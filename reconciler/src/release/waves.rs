@@ -16,7 +16,11 @@ pub struct Gate {
 
 impl fmt::Display for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "waits for {} of wave {}, which has not been healthy yet", self.waits_for, self.wave)
+        write!(
+            f,
+            "waits for {} of wave {}, which has not been healthy yet",
+            self.waits_for, self.wave
+        )
     }
 }
 
@@ -24,5 +28,8 @@ impl fmt::Display for Gate {
 #[must_use]
 pub fn wave(content: &Value) -> i64 {
     let annotation = &content["metadata"]["annotations"][labels::WAVE];
-    annotation.as_str().and_then(|wave| wave.trim().parse().ok()).unwrap_or(0)
+    annotation
+        .as_str()
+        .and_then(|wave| wave.trim().parse().ok())
+        .unwrap_or(0)
 }

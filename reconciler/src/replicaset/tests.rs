@@ -44,7 +44,10 @@ fn pods_are_made_in_growing_batches_that_share_one_body() {
     assert!(pods.iter().all(|pod| Arc::ptr_eq(&pod.body, &pods[0].body)));
     assert_eq!(plan.notes.len(), 10);
     sim.replica_set("s");
-    assert_eq!(sim.get(Kind::ReplicaSet, "s").status.clone().expect("there")["replicas"], 10);
+    assert_eq!(
+        sim.get(Kind::ReplicaSet, "s").status.clone().expect("there")["replicas"],
+        10
+    );
     assert!(sim.replica_set("s").is_empty());
 }
 
@@ -73,7 +76,18 @@ fn matching_strays_are_adopted_and_what_stops_matching_is_released() {
 fn pods_go_in_the_documented_order() {
     let mut sim = Simulation::new();
     // From the first to go to the last; each is worse than the next by one rule.
-    let names = ["unassigned", "pending", "unknown", "not-ready", "cheap", "crowded", "fresh", "restarted", "newer", "best"];
+    let names = [
+        "unassigned",
+        "pending",
+        "unknown",
+        "not-ready",
+        "cheap",
+        "crowded",
+        "fresh",
+        "restarted",
+        "newer",
+        "best",
+    ];
     let mut pods = Vec::new();
     for name in names {
         let mut pod = Object::clone(&sim.put(bare(name, "x")));
@@ -110,7 +124,11 @@ fn pods_go_in_the_documented_order() {
     };
     let on_node = [("full".into(), 2)].into_iter().collect();
     for pair in pods.windows(2) {
-        assert!(rank(&pair[0], &on_node, &world) < rank(&pair[1], &on_node, &world), "{:?}", pair);
+        assert!(
+            rank(&pair[0], &on_node, &world) < rank(&pair[1], &on_node, &world),
+            "{:?}",
+            pair
+        );
     }
 }
 
@@ -128,7 +146,10 @@ fn a_failure_is_told_and_taken_back() {
     let first = plan(&world, sim.now, &mut sim.ids);
     sim.apply(&first);
     let told = sim.get(Kind::ReplicaSet, "s");
-    assert_eq!(crate::pods::condition(&told, "ReplicaFailure").expect("there")["reason"], "FailedCreate");
+    assert_eq!(
+        crate::pods::condition(&told, "ReplicaFailure").expect("there")["reason"],
+        "FailedCreate"
+    );
     world.set = told;
     world.failure = None;
     world.pods = sim.all(Kind::Pod);

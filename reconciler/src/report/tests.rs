@@ -113,7 +113,10 @@ fn a_held_unit_and_a_source_error_are_held() {
     held.desired = desired(Some("a.yaml does not parse"));
     tracker.look(&held, after(0));
     assert_eq!(tracker.report().outcome, Outcome::Held);
-    assert_eq!(tracker.report().units[&Unit("a".into())].reason, "a.yaml does not parse");
+    assert_eq!(
+        tracker.report().units[&Unit("a".into())].reason,
+        "a.yaml does not parse"
+    );
     let mut broken = Desired::clone(&desired(None));
     broken.source_error = Some("the branch is gone".to_owned());
     held.desired = Arc::new(broken);

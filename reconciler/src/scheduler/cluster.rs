@@ -34,7 +34,11 @@ impl Facts {
         let offered = status.allocatable.as_ref().or(status.capacity.as_ref());
         let mut taints = spec.taints.clone().unwrap_or_default();
         let ready = pods::condition(node, "Ready").is_some_and(|ready| ready["status"] == "True");
-        if !ready && !taints.iter().any(|taint| taint.key == TAINT_NOT_READY || taint.key == TAINT_UNREACHABLE) {
+        if !ready
+            && !taints
+                .iter()
+                .any(|taint| taint.key == TAINT_NOT_READY || taint.key == TAINT_UNREACHABLE)
+        {
             // The node controller will say the same in a moment.
             taints.push(Taint {
                 key: TAINT_NOT_READY.to_owned(),
@@ -91,7 +95,10 @@ impl Used {
     #[must_use]
     pub fn has_ports_for(&self, request: &Request) -> bool {
         let Some(used) = &self.ports else { return true };
-        !request.ports.iter().any(|port| used.iter().any(|other| other.clashes(port)))
+        !request
+            .ports
+            .iter()
+            .any(|port| used.iter().any(|other| other.clashes(port)))
     }
 }
 
@@ -128,7 +135,9 @@ impl Cluster {
     #[must_use]
     pub fn nodes(&self) -> Vec<(Arc<Facts>, Used)> {
         let known = self.nodes.values();
-        known.filter_map(|slot| Some((slot.facts.clone()?, slot.used.clone()))).collect()
+        known
+            .filter_map(|slot| Some((slot.facts.clone()?, slot.used.clone())))
+            .collect()
     }
 
     #[must_use]

@@ -23,7 +23,11 @@ pub fn refuses(facts: &Facts, spec: &PodSpec) -> Option<String> {
         }
     }
     let hard = |taint: &&Taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute");
-    let mut taints = facts.taints.iter().filter(hard).filter(|taint| taint.key != TAINT_UNSCHEDULABLE);
+    let mut taints = facts
+        .taints
+        .iter()
+        .filter(hard)
+        .filter(|taint| taint.key != TAINT_UNSCHEDULABLE);
     if let Some(taint) = taints.find(|taint| !tolerates(tolerations, taint)) {
         let value = taint.value.as_deref().unwrap_or("");
         return Some(format!("node(s) had untolerated taint {{{}: {value}}}", taint.key));

@@ -39,8 +39,16 @@ fn preferred(facts: &Facts, spec: &PodSpec) -> i64 {
         .affinity
         .iter()
         .filter_map(|affinity| affinity.node_affinity.as_ref())
-        .flat_map(|affinity| affinity.preferred_during_scheduling_ignored_during_execution.iter().flatten());
-    terms.filter(|term| filter::term_holds(&term.preference, facts)).map(|term| i64::from(term.weight)).sum()
+        .flat_map(|affinity| {
+            affinity
+                .preferred_during_scheduling_ignored_during_execution
+                .iter()
+                .flatten()
+        });
+    terms
+        .filter(|term| filter::term_holds(&term.preference, facts))
+        .map(|term| i64::from(term.weight))
+        .sum()
 }
 
 /// The part that depends on how full the node would be: rather an emptier one (least allocated), and

@@ -35,7 +35,10 @@ fn pod(name: &str, spec: Value) -> Arc<Object> {
 }
 
 fn asks(name: &str, requests: Value) -> Arc<Object> {
-    pod(name, json!({"containers": [{"name": "c", "image": "i", "resources": {"requests": requests}}]}))
+    pod(
+        name,
+        json!({"containers": [{"name": "c", "image": "i", "resources": {"requests": requests}}]}),
+    )
 }
 
 fn world(nodes: &[Object], pods: Vec<Arc<Object>>) -> World {
@@ -66,7 +69,10 @@ fn binds(plan: &Plan) -> Vec<(String, String)> {
 }
 
 fn why(plan: &Plan) -> String {
-    plan.waiting.first().map(|(_, reason)| reason.message.clone()).unwrap_or_default()
+    plan.waiting
+        .first()
+        .map(|(_, reason)| reason.message.clone())
+        .unwrap_or_default()
 }
 
 #[test]
@@ -96,17 +102,33 @@ fn what_does_not_fit_says_why_by_reason_and_count() {
         let plan = plan(&world(&nodes, vec![pod]), start());
         assert_eq!(why(&plan), expected);
         assert!(binds(&plan).is_empty());
-        assert!(plan.notes.iter().any(|note| note.reason == "FailedScheduling" && note.warning));
+        assert!(
+            plan.notes
+                .iter()
+                .any(|note| note.reason == "FailedScheduling" && note.warning)
+        );
     }
-    assert_eq!(why(&plan(&world(&[], vec![pod("p", json!({}))]), start())), "no nodes available to schedule pods");
+    assert_eq!(
+        why(&plan(&world(&[], vec![pod("p", json!({}))]), start())),
+        "no nodes available to schedule pods"
+    );
     let one = [node("a", "1", json!({}))];
     let table = [
         (asks("p", json!({"memory": "9Gi"})), "Insufficient memory"),
-        (asks("p", json!({"ephemeral-storage": "11Gi"})), "Insufficient ephemeral-storage"),
-        (asks("p", json!({"example.com/gpu": "1"})), "Insufficient example.com/gpu"),
+        (
+            asks("p", json!({"ephemeral-storage": "11Gi"})),
+            "Insufficient ephemeral-storage",
+        ),
+        (
+            asks("p", json!({"example.com/gpu": "1"})),
+            "Insufficient example.com/gpu",
+        ),
     ];
     for (pod, expected) in table {
-        assert_eq!(why(&plan(&world(&one, vec![pod]), start())), format!("0/1 nodes are available: 1 {expected}."));
+        assert_eq!(
+            why(&plan(&world(&one, vec![pod]), start())),
+            format!("0/1 nodes are available: 1 {expected}.")
+        );
     }
 }
 
@@ -114,8 +136,12 @@ fn what_does_not_fit_says_why_by_reason_and_count() {
 fn a_plan_that_said_why_is_empty_the_next_time() {
     let nodes = [node("a", "1", json!({}))];
     let first = plan(&world(&nodes, vec![asks("p", json!({"cpu": "2"}))]), start());
-    let Some(Step::Write { writes, .. }) = first.steps.first() else { panic!("it writes") };
-    let Op::Status { status, .. } = &writes[0].op else { panic!("a status") };
+    let Some(Step::Write { writes, .. }) = first.steps.first() else {
+        panic!("it writes")
+    };
+    let Op::Status { status, .. } = &writes[0].op else {
+        panic!("a status")
+    };
     let mut said = Object::clone(&asks("p", json!({"cpu": "2"})));
     said.status = Some(status.clone());
     let second = plan(&world(&nodes, vec![Arc::new(said)]), start());
@@ -124,7 +150,11 @@ fn a_plan_that_said_why_is_empty_the_next_time() {
 
 #[test]
 fn pods_spread_and_fill_up() {
-    let nodes = [node("a", "2", json!({})), node("b", "2", json!({})), node("c", "2", json!({}))];
+    let nodes = [
+        node("a", "2", json!({})),
+        node("b", "2", json!({})),
+        node("c", "2", json!({})),
+    ];
     let pods: Vec<_> = (0..7).map(|at| asks(&format!("p{at}"), json!({"cpu": "1"}))).collect();
     let plan = plan(&world(&nodes, pods), start());
     let binds = binds(&plan);
@@ -137,13 +167,34 @@ fn pods_spread_and_fill_up() {
 #[test]
 fn host_ports_clash_by_address_and_protocol() {
     let nodes = [node("a", "2", json!({}))];
-    let on = |name: &str, port: Value| pod(name, json!({"containers": [{"name": "c", "image": "i", "ports": [port]}]}));
+    let on = |name: &str, port: Value| {
+        pod(
+            name,
+            json!({"containers": [{"name": "c", "image": "i", "ports": [port]}]}),
+        )
+    };
     let one = on("one", json!({"containerPort": 80, "hostPort": 80}));
     let plan = |second| plan(&world(&nodes, vec![one.clone(), second]), start());
-    let same = plan(on("two", json!({"containerPort": 81, "hostPort": 80, "hostIP": "127.0.0.1"})));
-    assert_eq!(why(&same), "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports.");
-    assert_eq!(binds(&plan(on("two", json!({"containerPort": 80, "hostPort": 80, "protocol": "UDP"})))).len(), 2);
-    assert_eq!(binds(&plan(on("two", json!({"containerPort": 80, "hostPort": 81})))).len(), 2);
+    let same = plan(on(
+        "two",
+        json!({"containerPort": 81, "hostPort": 80, "hostIP": "127.0.0.1"}),
+    ));
+    assert_eq!(
+        why(&same),
+        "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports."
+    );
+    assert_eq!(
+        binds(&plan(on(
+            "two",
+            json!({"containerPort": 80, "hostPort": 80, "protocol": "UDP"})
+        )))
+        .len(),
+        2
+    );
+    assert_eq!(
+        binds(&plan(on("two", json!({"containerPort": 80, "hostPort": 81})))).len(),
+        2
+    );
 }
 
 #[test]
@@ -160,14 +211,23 @@ fn the_effective_request_is_that_of_the_design() {
             });
             each.collect()
         };
-        serde_json::from_value(json!({"containers": with(containers), "initContainers": with(init)})).expect("it is valid")
+        serde_json::from_value(json!({"containers": with(containers), "initContainers": with(init)}))
+            .expect("it is valid")
     };
     let table = [
         (json!([{"cpu": "1"}, {"cpu": "500m"}]), json!([]), 1500),
         (json!([{"cpu": "1"}]), json!([{"cpu": "3"}, {"cpu": "2"}]), 3000),
         (json!([{"cpu": "1"}]), json!([{"cpu": "1", "side": true}]), 2000),
-        (json!([{"cpu": "1"}]), json!([{"cpu": "1", "side": true}, {"cpu": "3"}]), 4000),
-        (json!([{"cpu": "1"}]), json!([{"cpu": "3"}, {"cpu": "1", "side": true}]), 3000),
+        (
+            json!([{"cpu": "1"}]),
+            json!([{"cpu": "1", "side": true}, {"cpu": "3"}]),
+            4000,
+        ),
+        (
+            json!([{"cpu": "1"}]),
+            json!([{"cpu": "3"}, {"cpu": "1", "side": true}]),
+            3000,
+        ),
     ];
     for (containers, init, cpu) in table {
         let request = Request::of(&spec(containers.clone(), init.clone()));
@@ -185,12 +245,24 @@ fn tolerations_match_as_documented() {
     };
     let toleration = |value: Value| -> Toleration { serde_json::from_value(value).expect("it is valid") };
     let table = [
-        (json!({"key": "k", "operator": "Exists"}), taint(Some("v"), "NoSchedule"), true),
+        (
+            json!({"key": "k", "operator": "Exists"}),
+            taint(Some("v"), "NoSchedule"),
+            true,
+        ),
         (json!({"operator": "Exists"}), taint(Some("v"), "NoExecute"), true),
         (json!({"key": "k", "value": "v"}), taint(Some("v"), "NoSchedule"), true),
         (json!({"key": "k", "value": "w"}), taint(Some("v"), "NoSchedule"), false),
-        (json!({"key": "k", "operator": "Exists", "effect": "NoExecute"}), taint(None, "NoSchedule"), false),
-        (json!({"key": "other", "operator": "Exists"}), taint(None, "NoSchedule"), false),
+        (
+            json!({"key": "k", "operator": "Exists", "effect": "NoExecute"}),
+            taint(None, "NoSchedule"),
+            false,
+        ),
+        (
+            json!({"key": "other", "operator": "Exists"}),
+            taint(None, "NoSchedule"),
+            false,
+        ),
     ];
     for (own, taint, expected) in table {
         assert_eq!(filter::matches(&toleration(own.clone()), &taint), expected, "{own}");
@@ -212,7 +284,10 @@ fn the_copy_follows_pods_through_their_lives() {
     assert!(cluster.pending().is_empty());
     assert_eq!(cluster.nodes()[0].1.resources.cpu, 1000);
     bound.status = Some(Arc::new(json!({"phase": "Succeeded"})));
-    assert!(cluster.put_pod(&key, &uid, Some(&Arc::new(bound))), "it gives its room back");
+    assert!(
+        cluster.put_pod(&key, &uid, Some(&Arc::new(bound))),
+        "it gives its room back"
+    );
     assert_eq!(cluster.nodes()[0].1, Used::default());
     assert!(!cluster.put_pod(&key, &uid, None));
 }
@@ -220,13 +295,18 @@ fn the_copy_follows_pods_through_their_lives() {
 #[test]
 fn many_nodes_are_decided_quickly() {
     let nodes: Vec<_> = (0..5_000).map(|at| node(&format!("n{at}"), "4", json!({}))).collect();
-    let pods: Vec<_> = (0..5_000).map(|at| asks(&format!("p{at}"), json!({"cpu": "1"}))).collect();
+    let pods: Vec<_> = (0..5_000)
+        .map(|at| asks(&format!("p{at}"), json!({"cpu": "1"})))
+        .collect();
     let world = world(&nodes, pods);
     let began = std::time::Instant::now();
     let plan = plan(&world, start());
     let took = began.elapsed();
     assert_eq!(binds(&plan).len(), 5_000);
-    assert!(took.as_secs() < 5, "5,000 pods on 5,000 nodes took {took:?} in a debug build");
+    assert!(
+        took.as_secs() < 5,
+        "5,000 pods on 5,000 nodes took {took:?} in a debug build"
+    );
 }
 
 proptest! {

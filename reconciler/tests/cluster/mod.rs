@@ -30,13 +30,18 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) async fn start(nodes: usize) -> Self {
-        let _ = tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).with_test_writer().try_init();
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_test_writer()
+            .try_init();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let options = store::Options {
             clock: clock.clone(),
             ..store::Options::default()
         };
-        let store = Store::open_with(Arc::new(MemoryLog::default()), options).await.expect("memory opens");
+        let store = Store::open_with(Arc::new(MemoryLog::default()), options)
+            .await
+            .expect("memory opens");
         let shutdown = CancellationToken::new();
         let options = reconciler::Options {
             seed: 7,
@@ -79,7 +84,10 @@ impl Cluster {
         });
         let node = Object::from_value(node).expect("it is valid");
         self.store.heartbeats().beat(name, self.clock.now().monotonic);
-        self.store.write_one(Class::Controller, Write::new(Op::Create(node))).await.expect("it is new");
+        self.store
+            .write_one(Class::Controller, Write::new(Op::Create(node)))
+            .await
+            .expect("it is new");
     }
 
     /// Records a revision that declares exactly these objects.
@@ -91,7 +99,11 @@ impl Cluster {
         let mut put = Vec::new();
         let mut kept = Vec::new();
         for object in objects {
-            let kind: Kind = object["kind"].as_str().expect("it has one").parse().expect("it is known");
+            let kind: Kind = object["kind"]
+                .as_str()
+                .expect("it has one")
+                .parse()
+                .expect("it is known");
             let name = object["metadata"]["name"].as_str().expect("it has one");
             let key = match object["metadata"]["namespace"].as_str() {
                 Some(namespace) => Key::namespaced(kind, namespace, name),
@@ -145,7 +157,9 @@ impl Cluster {
         let mut reports = self.store.reports();
         let wanted = self.store.desired().commit.clone();
         let done = reports.wait_for(|report| {
-            report.as_ref().is_some_and(|report| report.commit == wanted && report.outcome == Outcome::Converged)
+            report
+                .as_ref()
+                .is_some_and(|report| report.commit == wanted && report.outcome == Outcome::Converged)
         });
         if tokio::time::timeout(Duration::from_secs(20), done).await.is_err() {
             panic!("not converged: {:#?}", self.store.reports().borrow());
@@ -168,18 +182,25 @@ impl Cluster {
             let kinds = schemas::kind::KINDS.iter().filter(|info| info.kind != Kind::Event);
             let all = kinds.flat_map(|info| self.store.list(info.kind, None).items);
             let all: Vec<_> = all.map(|object| object.to_value().to_string()).collect();
-            panic!("{what}: not so after 20 s; objects: {all:#?}; report: {:?}", self.store.reports().borrow());
+            panic!(
+                "{what}: not so after 20 s; objects: {all:#?}; report: {:?}",
+                self.store.reports().borrow()
+            );
         }
     }
 
     pub(crate) fn get(&self, kind: Kind, namespace: &str, name: &str) -> Arc<Object> {
-        self.store.get(&Key::namespaced(kind, namespace, name)).expect("it is there")
+        self.store
+            .get(&Key::namespaced(kind, namespace, name))
+            .expect("it is there")
     }
 
     /// Pods with a node that are not being deleted.
     pub(crate) fn bound(&self, namespace: &str) -> Vec<Arc<Object>> {
         let pods = self.store.list(Kind::Pod, Some(namespace)).items;
-        pods.into_iter().filter(|pod| pod.node.is_some() && !pod.is_deleting()).collect()
+        pods.into_iter()
+            .filter(|pod| pod.node.is_some() && !pod.is_deleting())
+            .collect()
     }
 }
 
@@ -192,7 +213,11 @@ async fn kubelet(store: Store, shutdown: CancellationToken) {
             changes = watch.next() => changes.expect("it keeps up"),
         };
         let mut writes = Vec::new();
-        for pod in changes.into_iter().filter_map(|change| change.new).filter(|pod| pod.node.is_some()) {
+        for pod in changes
+            .into_iter()
+            .filter_map(|change| change.new)
+            .filter(|pod| pod.node.is_some())
+        {
             if pod.is_deleting() {
                 writes.push(Write::new(Op::Remove { key: pod.key() }));
             } else if !reconciler::pods::is_ready(&pod) {

@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::HashMap};
 
 use base64::Engine;
 use serde_json::Value;
-use serde_saphyr::granit_parser::{self, Event, Parser, ScalarStyle, Span, StrInput, Tag};
+use serde_saphyr::granit_parser::{self, ErrorKind, Event, Parser, ScalarStyle, Span, StrInput, Tag};
 
 use super::{
     scalar,
@@ -152,11 +152,11 @@ impl<'a, 'b> Reader<'a, 'b> {
                 let mark = error.marker();
                 let place = self.place(mark.line(), mark.col());
                 let message = match error.kind() {
-                    granit_parser::ErrorKind::RecursionLimitExceeded => too_deep(),
-                    granit_parser::ErrorKind::UnknownAnchor => {
-                        "this is not valid YAML: the alias names an anchor that is not defined above it".to_owned()
-                    }
-                    _ => format!("this is not valid YAML: {}", error.info()),
+                    ErrorKind::RecursionLimitExceeded => too_deep(),
+                    kind => format!(
+                        "this is not valid YAML: {}",
+                        hint(kind).map_or_else(|| error.info(), str::to_owned)
+                    ),
                 };
                 Err(Flaw { place, message })
             }
@@ -320,6 +320,28 @@ impl<'a, 'b> Reader<'a, 'b> {
             });
         }
     }
+}
+
+/// What to do about the errors that people make most.
+fn hint(kind: &ErrorKind) -> Option<&'static str> {
+    Some(match kind {
+        ErrorKind::UnknownAnchor => "the alias names an anchor that is not defined above it",
+        ErrorKind::TabInBlockIndentation | ErrorKind::TabInIndentation | ErrorKind::TabNotAllowed => {
+            "lines are indented with spaces, not with tabs"
+        }
+        ErrorKind::MappingValueNotAllowed => {
+            "no `:` may stand here: look at the indentation, or put a text with `: ` in it in quotes"
+        }
+        ErrorKind::ExpectedBlockMappingKey => {
+            "a key is expected here: look at the indentation of this line and of those above"
+        }
+        ErrorKind::UnclosedQuotedScalar => "a quote is not closed",
+        ErrorKind::ExpectedFlowMappingSeparator => "`,` or `}` is expected",
+        ErrorKind::ExpectedFlowSequenceSeparator => "`,` or `]` is expected",
+        // The character itself may belong to a secret.
+        ErrorKind::UnexpectedCharacter { .. } => "a value cannot begin with this character: put it in quotes",
+        _ => return None,
+    })
 }
 
 fn too_deep() -> String {

@@ -17,14 +17,15 @@ pub(crate) async fn run(args: &HistoryArgs) -> anyhow::Result<ExitCode> {
             .map(|revision| {
                 let held = revision.units.values().filter(|unit| unit.held.is_some()).count();
                 [
-                    revision.number.to_string(),
-                    revision.commit.short().to_owned(),
-                    revision.at.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
-                    revision.changed.to_string(),
-                    revision.dropped.to_string(),
-                    held.to_string(),
-                    revision.author.clone(),
-                    revision.subject.clone(),
+                    revision.number.into(),
+                    revision.commit.short().into(),
+                    revision.at.strftime("%Y-%m-%d %H:%M:%SZ").into(),
+                    revision.changed.into(),
+                    revision.dropped.into(),
+                    held.into(),
+                    // The name without the address.
+                    revision.author.split(" <").next().unwrap_or_default().into(),
+                    revision.subject.as_str().into(),
                 ]
             })
             .collect();

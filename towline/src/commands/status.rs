@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use comfy_table::Cell;
 use schemas::{
     Commit, Unit,
     report::{ObjectReport, Outcome, Position, Problem, Report, Severity},
@@ -76,22 +77,27 @@ fn print_report(report: &Report) {
         .iter()
         .map(|(unit, report)| {
             [
-                unit.to_string(),
-                report.commit.short().to_owned(),
-                output::outcome(report.outcome),
-                report.objects.len().to_string(),
-                report.reason.clone(),
+                unit.into(),
+                report.commit.short().into(),
+                output::outcome_cell(report.outcome),
+                report.objects.len().into(),
+                report.reason.as_str().into(),
             ]
         })
         .collect();
     output::table(["UNIT", "COMMIT", "OUTCOME", "OBJECTS", "REASON"], units);
 
-    let worse: Vec<[String; 4]> = report
+    let worse: Vec<[Cell; 4]> = report
         .units
         .values()
         .flat_map(|unit| &unit.objects)
         .filter(|(_, object)| object.outcome != Outcome::Converged)
-        .map(|(key, object)| [key.to_string(), output::outcome(object.outcome), place(object), object.reason.clone()])
+        .map(|(key, object)| [
+                key.into(),
+                output::outcome_cell(object.outcome),
+                place(object).into(),
+                object.reason.as_str().into(),
+            ])
         .collect();
     if !worse.is_empty() {
         output::line("");
@@ -102,7 +108,7 @@ fn print_report(report: &Report) {
     let nodes = report
         .nodes
         .iter()
-        .map(|(name, node)| [name.to_string(), output::outcome(node.outcome), node.reason.clone()])
+        .map(|(name, node)| [name.into(), output::outcome_cell(node.outcome), node.reason.as_str().into()])
         .collect();
     output::table(["NODE", "OUTCOME", "REASON"], nodes);
 

@@ -87,7 +87,12 @@ fn the_table_of_the_budget() {
         let mut undeclared = maps("a", gone_a);
         undeclared.extend(maps("b", gone_b));
         let verdict = judge(&desired, &world(&desired, undeclared), start());
-        assert_eq!(verdict.delete.len(), may, "{kept_a} {gone_a} {kept_b} {gone_b}: {:?}", verdict.held);
+        assert_eq!(
+            verdict.delete.len(),
+            may,
+            "{kept_a} {gone_a} {kept_b} {gone_b}: {:?}",
+            verdict.held
+        );
         assert_eq!(verdict.held.is_some(), may == 0);
         if let Some(held) = verdict.held {
             assert_eq!(held.objects.len(), gone_a + gone_b);
@@ -109,11 +114,18 @@ fn the_contents_of_a_namespace_count_and_their_claims_too() {
     let desired = desired(&[("a", 1000)]);
     let space = of("v1", "Namespace", None, "b");
     let mut it = world(&desired, vec![space]);
-    let inside = |kind, count: usize| (0..count).map(|at| Key::namespaced(kind, "b", &format!("o{at}"))).collect();
+    let inside = |kind, count: usize| {
+        (0..count)
+            .map(|at| Key::namespaced(kind, "b", &format!("o{at}")))
+            .collect()
+    };
     it.contents.insert("b".into(), inside(Kind::Pod, 4));
     assert_eq!(judge(&desired, &it, start()).delete.len(), 1, "five in all");
     it.contents.insert("b".into(), inside(Kind::Pod, 5));
-    assert!(judge(&desired, &it, start()).delete.is_empty(), "six in all, all of their unit");
+    assert!(
+        judge(&desired, &it, start()).delete.is_empty(),
+        "six in all, all of their unit"
+    );
     it.contents.insert("b".into(), inside(Kind::PersistentVolumeClaim, 1));
     assert!(judge(&desired, &it, start()).delete.is_empty(), "a claim");
 }
@@ -121,7 +133,11 @@ fn the_contents_of_a_namespace_count_and_their_claims_too() {
 #[test]
 fn a_namespace_that_manifests_use_stays() {
     let desired = desired(&[("a", 3)]);
-    let verdict = judge(&desired, &world(&desired, vec![of("v1", "Namespace", None, "a")]), start());
+    let verdict = judge(
+        &desired,
+        &world(&desired, vec![of("v1", "Namespace", None, "a")]),
+        start(),
+    );
     assert!(verdict.delete.is_empty() && verdict.held.is_none());
     assert_eq!(verdict.kept.len(), 1);
 }
@@ -150,7 +166,10 @@ fn nothing_is_deleted_when_the_source_cannot_be_read_or_declares_nothing() {
 fn what_moves_stays_until_it_has_arrived() {
     let desired = desired(&[("a", 10), ("b", 10)]);
     let mut it = world(&desired, maps("a", 1));
-    it.moving.insert(Key::namespaced(Kind::ConfigMap, "a", "gone0"), Key::namespaced(Kind::ConfigMap, "b", "gone0"));
+    it.moving.insert(
+        Key::namespaced(Kind::ConfigMap, "a", "gone0"),
+        Key::namespaced(Kind::ConfigMap, "b", "gone0"),
+    );
     assert!(judge(&desired, &it, start()).delete.is_empty());
     it.moving.clear();
     assert_eq!(judge(&desired, &it, start()).delete.len(), 1);
@@ -170,7 +189,11 @@ fn a_confirmation_covers_its_set_and_subsets_and_no_later_objects() {
     it.confirmations = vec![word.clone()];
     assert_eq!(judge(&desired, &it, start()).delete.len(), 8);
     it.undeclared.truncate(7);
-    assert_eq!(judge(&desired, &it, start()).delete.len(), 7, "a subset needs no second word");
+    assert_eq!(
+        judge(&desired, &it, start()).delete.len(),
+        7,
+        "a subset needs no second word"
+    );
     it.undeclared.extend((0..6).map(|at| map("a", &format!("more{at}"))));
     let verdict = judge(&desired, &it, start());
     assert_eq!(verdict.delete.len(), 7, "the confirmed ones");
@@ -178,7 +201,10 @@ fn a_confirmation_covers_its_set_and_subsets_and_no_later_objects() {
     word.at = "2026-11-24T10:00:00Z".parse().expect("a time");
     let mut it = world(&desired, gone);
     it.confirmations = vec![word];
-    assert!(judge(&desired, &it, start()).delete.is_empty(), "they were made after the word was given");
+    assert!(
+        judge(&desired, &it, start()).delete.is_empty(),
+        "they were made after the word was given"
+    );
 }
 
 #[test]
@@ -187,7 +213,13 @@ fn a_trailer_confirms_by_the_word_all_or_by_the_digest() {
     let gone = maps("a", 8);
     let digest = digest(gone.iter().map(|object| object.key()).collect::<Vec<_>>().iter());
     assert_eq!(digest.len(), 12);
-    for (trailer, may) in [("all", true), (digest.as_str(), true), ("other, ALL", true), ("0123456789ab", false), ("", false)] {
+    for (trailer, may) in [
+        ("all", true),
+        (digest.as_str(), true),
+        ("other, ALL", true),
+        ("0123456789ab", false),
+        ("", false),
+    ] {
         let mut desired = good.clone();
         desired.confirm_trailer = Some(trailer.to_owned());
         let verdict = judge(&desired, &world(&desired, gone.clone()), start());
