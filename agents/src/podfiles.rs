@@ -116,3 +116,70 @@ fn resolv_conf(pod: &Pod, names: &NameService) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use schemas::Object;
+    use serde_json::{Value, json};
+
+    fn pod(spec: Value) -> Pod {
+        let mut spec = spec;
+        spec["containers"] = json!([]);
+        let object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "shop", "uid": "u"}, "spec": spec});
+        Pod::read(Object::from_value(object).expect("it is an object")).expect("it is a pod")
+    }
+
+    fn names(cluster_dns: Option<&str>, host: &str) -> NameService {
+        NameService {
+            cluster_dns: cluster_dns.map(|dns| dns.parse().expect("it is an address")),
+            cluster_domain: "cluster.local".to_owned(),
+            host_resolv_conf: host.to_owned(),
+        }
+    }
+
+    #[test]
+    fn resolver_configuration() {
+        let host = "search corp\nnameserver 192.0.2.53\noptions timeout:1\n";
+        let cases = [
+            (json!({}), None, host, "search corp\nnameserver 192.0.2.53\noptions timeout:1\n"),
+            (json!({}), None, "nameserver 127.0.0.53\n", "nameserver 127.0.0.11\n"),
+            (json!({"hostNetwork": true}), Some("10.96.0.10"), "nameserver 127.0.0.53\n", "nameserver 127.0.0.53\n"),
+            (
+                json!({}),
+                Some("10.96.0.10"),
+                host,
+                "search shop.svc.cluster.local svc.cluster.local cluster.local corp\nnameserver 10.96.0.10\noptions ndots:5\n",
+            ),
+            (json!({"dnsPolicy": "Default"}), Some("10.96.0.10"), host, "search corp\nnameserver 192.0.2.53\noptions timeout:1\n"),
+            (
+                json!({"dnsPolicy": "None", "dnsConfig": {"nameservers": ["9.9.9.9"], "searches": ["a"], "options": [{"name": "ndots", "value": "2"}, {"name": "edns0"}]}}),
+                None,
+                host,
+                "search a\nnameserver 9.9.9.9\noptions ndots:2 edns0\n",
+            ),
+            (
+                json!({"dnsConfig": {"options": [{"name": "ndots", "value": "1"}]}}),
+                Some("10.96.0.10"),
+                "",
+                "search shop.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10\noptions ndots:1\n",
+            ),
+        ];
+        for (spec, dns, host, expected) in cases {
+            assert_eq!(render(&pod(spec.clone()), None, &names(dns, host)).resolv_conf, expected, "{spec}");
+        }
+    }
+
+    #[test]
+    fn hosts_and_host_name() {
+        let address = Some("10.88.0.5".parse().expect("it is an address"));
+        let files = render(
+            &pod(json!({"hostname": "h", "subdomain": "sub", "hostAliases": [{"ip": "192.0.2.9", "hostnames": ["a", "b"]}]})),
+            address,
+            &names(None, ""),
+        );
+        assert_eq!(files.hostname, "h\n");
+        assert!(files.hosts.contains("10.88.0.5\th.sub.shop.svc.cluster.local h\n"), "{}", files.hosts);
+        assert!(files.hosts.contains("192.0.2.9\ta b\n"), "{}", files.hosts);
+    }
+}

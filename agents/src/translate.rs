@@ -254,3 +254,7 @@ fn mounts(
     }
     Ok(binds)
 }
+
+#[cfg(test)]
+#[path = "translate_tests.rs"]
+mod tests;

@@ -57,7 +57,12 @@ impl WriteOptions {
             }
         };
         let given = query.text("fieldManager");
-        let agent = call.header(header::USER_AGENT).unwrap_or("").split('/').next().unwrap_or("");
+        let agent = call
+            .header(header::USER_AGENT)
+            .unwrap_or("")
+            .split('/')
+            .next()
+            .unwrap_or("");
         let manager = given.unwrap_or(if agent.is_empty() { "unknown" } else { agent });
         Ok(Self {
             dry_run,
@@ -71,39 +76,35 @@ impl WriteOptions {
 
 /// Reads a body as JSON, as YAML where the client says so, or as one of the few protobuf messages.
 pub(crate) async fn read_body(call: &mut Call) -> Result<Value, ApiError> {
-    read_optional_body(call)
-        .await?
-        .ok_or_else(|| ApiError::bad_request("the request has no body"))
+    let body = call.take_body(MAX_BODY).await?;
+    parse_body(call, &body)
 }
 
-/// As [`read_body`], where there need be none.
-pub(crate) async fn read_optional_body(call: &mut Call) -> Result<Option<Value>, ApiError> {
+/// Reads a body that was taken already.
+pub(crate) fn parse_body(call: &Call, body: &[u8]) -> Result<Value, ApiError> {
+    if body.is_empty() {
+        return Err(ApiError::bad_request("the request has no body"));
+    }
     let media_type = call
         .header(header::CONTENT_TYPE)
         .and_then(|text| text.split(';').next())
         .unwrap_or("application/json")
-        .trim()
-        .to_owned();
-    let body = call.take_body(MAX_BODY).await?;
-    if body.is_empty() {
-        return Ok(None);
-    }
-    let json = |error: serde_json::Error| ApiError::bad_request(format!("the body is not valid JSON: {error}"));
-    let value = match media_type.as_str() {
-        "application/yaml" | "application/apply-patch+yaml" => match serde_json::from_slice(&body) {
-            Ok(value) => value,
-            Err(_) => serde_saphyr::from_slice(&body)
-                .map_err(|error| ApiError::bad_request(format!("the body is not valid YAML: {error}")))?,
+        .trim();
+    match media_type {
+        "application/yaml" | "application/apply-patch+yaml" => match serde_json::from_slice(body) {
+            Ok(value) => Ok(value),
+            Err(_) => serde_saphyr::from_slice(body)
+                .map_err(|error| ApiError::bad_request(format!("the body is not valid YAML: {error}"))),
         },
-        protobuf::MEDIA_TYPE => protobuf::read(&body)?,
+        protobuf::MEDIA_TYPE => protobuf::read(body),
         "application/json"
         | "application/json-patch+json"
         | "application/merge-patch+json"
         | "application/strategic-merge-patch+json"
-        | "" => serde_json::from_slice(&body).map_err(json)?,
-        _ => return Err(ApiError::unsupported_media_type("application/json, application/yaml")),
-    };
-    Ok(Some(value))
+        | "" => serde_json::from_slice(body)
+            .map_err(|error| ApiError::bad_request(format!("the body is not valid JSON: {error}"))),
+        _ => Err(ApiError::unsupported_media_type("application/json, application/yaml")),
+    }
 }
 
 /// Checks that an object is one of the resource that it was sent to, and completes its name, its
@@ -148,7 +149,10 @@ pub(crate) fn address(resource: &Resource, object: &mut Value) -> Result<(), Api
             ));
         }
         (Some(_), None) => {
-            return Err(ApiError::bad_request(format!("{} objects have no namespace", info.name)));
+            return Err(ApiError::bad_request(format!(
+                "{} objects have no namespace",
+                info.name
+            )));
         }
         _ => {}
     }

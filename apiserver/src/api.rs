@@ -75,7 +75,11 @@ impl Api {
     pub async fn answer(&self, mut call: Call) -> Response {
         let (method, path) = (call.method.clone(), call.path.clone());
         call.identity = self.identify(&call);
-        let user = call.identity.as_ref().map_or("", |identity| identity.user.as_str()).to_owned();
+        let user = call
+            .identity
+            .as_ref()
+            .map_or("", |identity| identity.user.as_str())
+            .to_owned();
         let response = match self.mount(&path) {
             Some(mount) if call.identity.is_some() || mount.open() => mount.handle(call).await,
             Some(_) => ApiError::unauthorized().response(),
@@ -141,11 +145,18 @@ impl Api {
         }
         // Reads go on without the log, so a server whose log is away is alive but not ready.
         let ready = !call.path.starts_with("/readyz") || self.store.is_writable();
-        let mark = if ready { "[+]store ok" } else { "[-]store failed: it cannot write now" };
+        let mark = if ready {
+            "[+]store ok"
+        } else {
+            "[-]store failed: it cannot write now"
+        };
         let verbose = call.query.get("verbose").is_some();
         Ok(match (ready, verbose) {
             (true, false) => exchange::text(StatusCode::OK, "ok"),
-            (true, true) => exchange::text(StatusCode::OK, format!("[+]ping ok\n{mark}\n{} check passed\n", &call.path[1..])),
+            (true, true) => exchange::text(
+                StatusCode::OK,
+                format!("[+]ping ok\n{mark}\n{} check passed\n", &call.path[1..]),
+            ),
             (false, _) => exchange::text(
                 StatusCode::SERVICE_UNAVAILABLE,
                 format!("[+]ping ok\n{mark}\n{} check failed\n", &call.path[1..]),
@@ -208,7 +219,13 @@ impl Api {
             code,
             detail,
         };
-        tracing::info!(user = line.user, verb = line.verb, resource = line.resource, code, "audit");
+        tracing::info!(
+            user = line.user,
+            verb = line.verb,
+            resource = line.resource,
+            code,
+            "audit"
+        );
         if self.audit.try_send(line).is_err() {
             tracing::warn!("the audit queue is full; the line above is in this log alone");
         }

@@ -172,7 +172,10 @@ impl Bench {
         let response = self.answer(ask).await;
         let code = response.status().as_u16();
         let body = response.into_body().collect().await.expect("a body").to_bytes();
-        (code, serde_json::from_slice(&body).unwrap_or_else(|_| String::from_utf8_lossy(&body).into()))
+        (
+            code,
+            serde_json::from_slice(&body).unwrap_or_else(|_| String::from_utf8_lossy(&body).into()),
+        )
     }
 
     async fn ok(&self, ask: Ask) -> Value {
@@ -259,7 +262,11 @@ async fn errors_are_statuses() {
         (get("/api/v1/namespaces/shop/pods/none"), 404, "NotFound"),
         (get("/api/v1/nothing"), 404, "NotFound"),
         (get("/apis/nothing/v1"), 404, "NotFound"),
-        (ask(Method::POST, "/api/v1/namespaces/shop/pods/a"), 405, "MethodNotAllowed"),
+        (
+            ask(Method::POST, "/api/v1/namespaces/shop/pods/a"),
+            405,
+            "MethodNotAllowed",
+        ),
         (ask(Method::POST, "/version"), 405, "MethodNotAllowed"),
         (get("/api/v1/pods?labelSelector=a%3D%3D%3Db"), 400, "BadRequest"),
         (get("/api/v1/pods?fieldSelector=spec.nothing%3Da"), 400, "BadRequest"),
@@ -267,7 +274,11 @@ async fn errors_are_statuses() {
         (get("/api/v1/pods?limit=-1"), 400, "BadRequest"),
         (get("/api/v1/pods?continue=nonsense"), 400, "BadRequest"),
         (get("/api/v1/pods?resourceVersion=999999"), 504, "Timeout"),
-        (get("/api/v1/pods?resourceVersion=1&resourceVersionMatch=Exact"), 410, "Expired"),
+        (
+            get("/api/v1/pods?resourceVersion=1&resourceVersionMatch=Exact"),
+            410,
+            "Expired",
+        ),
         (get("/api/v1/pods?watch=true&resourceVersion=999999"), 410, "Expired"),
         (get("/api/v1/pods?watch=true&sendInitialEvents=true"), 400, "BadRequest"),
         (get("/api/v1/pods").accept("text/html"), 406, "NotAcceptable"),
@@ -283,7 +294,11 @@ async fn errors_are_statuses() {
             400,
             "BadRequest",
         ),
-        (ask(Method::POST, PODS).body(&json!({"metadata": {"name": "x"}, "spec": {}})), 422, "Invalid"),
+        (
+            ask(Method::POST, PODS).body(&json!({"metadata": {"name": "x"}, "spec": {}})),
+            422,
+            "Invalid",
+        ),
         (ask(Method::POST, PODS).body(&json!({"spec": {}})), 422, "Invalid"),
         (
             ask(Method::POST, "/api/v1/namespaces/none/pods").body(&json!({
@@ -301,13 +316,21 @@ async fn errors_are_statuses() {
             400,
             "BadRequest",
         ),
-        (ask(Method::DELETE, &format!("{PODS}/a")).body(&json!({"preconditions": {"uid": "x"}})), 409, "Conflict"),
+        (
+            ask(Method::DELETE, &format!("{PODS}/a")).body(&json!({"preconditions": {"uid": "x"}})),
+            409,
+            "Conflict",
+        ),
         (get(&format!("{PODS}/a/log?container=no")), 400, "BadRequest"),
         (get(&format!("{PODS}/a/exec")), 501, "NotImplemented"),
     ] {
         let shown = format!("{} {}", request.method, request.path);
         let (found, status) = bench.json(request).await;
-        assert_eq!((found, status["reason"].as_str()), (code, Some(reason)), "{shown}: {status}");
+        assert_eq!(
+            (found, status["reason"].as_str()),
+            (code, Some(reason)),
+            "{shown}: {status}"
+        );
         assert_eq!(status["kind"], "Status");
         assert_eq!(status["code"], code);
     }
@@ -356,7 +379,9 @@ async fn pages_of_a_list_hold_everything_once() {
     assert_eq!(pages, 3);
     assert!(versions.windows(2).all(|pair| pair[0] == pair[1]), "{versions:?}");
     let version = versions[0].as_str().expect("a version");
-    let mut events = bench.watch(get(&format!("/api/v1/pods?watch=true&resourceVersion={version}"))).await;
+    let mut events = bench
+        .watch(get(&format!("/api/v1/pods?watch=true&resourceVersion={version}")))
+        .await;
     assert_eq!(events.short().await, ("DELETED".to_owned(), "p00".to_owned()));
 }
 
@@ -374,7 +399,10 @@ async fn selectors_narrow_lists() {
         ("fieldSelector=spec.nodeName%3Dn2", vec!["b"]),
         ("fieldSelector=spec.nodeName%3D", vec!["c"]),
         ("fieldSelector=metadata.name%3Dc", vec!["c"]),
-        ("fieldSelector=metadata.name!%3Dc,status.phase%3DRunning", vec!["a", "b"]),
+        (
+            "fieldSelector=metadata.name!%3Dc,status.phase%3DRunning",
+            vec!["a", "b"],
+        ),
         ("fieldSelector=metadata.namespace%3Dother", vec![]),
         ("fieldSelector=spec.nodeName%3Dn1&labelSelector=app%3Db", vec![]),
     ] {
@@ -395,7 +423,9 @@ async fn selectors_narrow_lists() {
 async fn a_watch_sees_what_its_selector_lets_in() {
     let bench = Bench::start().await;
     bench.pod("a", None).await;
-    let mut events = bench.watch(get("/api/v1/pods?watch=true&labelSelector=app+in+(a,b)")).await;
+    let mut events = bench
+        .watch(get("/api/v1/pods?watch=true&labelSelector=app+in+(a,b)"))
+        .await;
     assert_eq!(events.short().await, ("ADDED".to_owned(), "a".to_owned()));
     bench.pod("x", None).await;
     let pod = bench.pod("b", None).await;
@@ -410,7 +440,10 @@ async fn a_watch_sees_what_its_selector_lets_in() {
         .expect("it is replaced");
     let gone = events.next().await.expect("an event");
     assert_eq!(gone["type"], "DELETED");
-    assert_eq!(gone["object"]["metadata"]["labels"]["app"], "b", "the last state that was in view");
+    assert_eq!(
+        gone["object"]["metadata"]["labels"]["app"], "b",
+        "the last state that was in view"
+    );
     assert_eq!(
         gone["object"]["metadata"]["resourceVersion"],
         bench.store.version().to_string(),
@@ -435,8 +468,14 @@ async fn initial_events_end_with_a_bookmark_and_a_timeout_with_another() {
     let mark = events.next().await.expect("a bookmark");
     assert_eq!(mark["type"], "BOOKMARK");
     assert_eq!(mark["object"]["kind"], "Pod");
-    assert_eq!(mark["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
-    assert_eq!(mark["object"]["metadata"]["resourceVersion"], bench.store.version().to_string());
+    assert_eq!(
+        mark["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"],
+        "true"
+    );
+    assert_eq!(
+        mark["object"]["metadata"]["resourceVersion"],
+        bench.store.version().to_string()
+    );
     let last = events.next().await.expect("a bookmark at the end");
     assert_eq!(last["type"], "BOOKMARK");
     assert_eq!(last["object"]["metadata"]["annotations"], Value::Null);
@@ -454,7 +493,9 @@ async fn tables_are_served_for_lists_objects_and_watches() {
     assert_eq!(list["rows"][0]["object"]["kind"], "PartialObjectMetadata");
     let whole = bench.ok(get("/api/v1/pods?includeObject=Object").accept(TABLE)).await;
     assert_eq!(whole["rows"][0]["object"]["kind"], "Pod");
-    let bare = bench.ok(get(&format!("{PODS}/a?includeObject=None")).accept(TABLE)).await;
+    let bare = bench
+        .ok(get(&format!("{PODS}/a?includeObject=None")).accept(TABLE))
+        .await;
     assert_eq!(bare["rows"][0].get("object"), None);
     let mut events = bench.watch(get("/api/v1/pods?watch=true").accept(TABLE)).await;
     let first = events.next().await.expect("an event");
@@ -470,8 +511,14 @@ async fn tables_are_served_for_lists_objects_and_watches() {
 async fn a_pod_is_made_changed_and_deleted() {
     let bench = Bench::start().await;
     let pod = json!({"metadata": {"generateName": "job-"}, "spec": {"containers": [{"name": "c", "image": "i:1"}]}});
-    let dry = bench.ok(ask(Method::POST, &format!("{PODS}?dryRun=All")).body(&pod)).await;
-    assert_eq!(bench.store.list(Kind::Pod, None).items.len(), 0, "a dry run writes nothing");
+    let dry = bench
+        .ok(ask(Method::POST, &format!("{PODS}?dryRun=All")).body(&pod))
+        .await;
+    assert_eq!(
+        bench.store.list(Kind::Pod, None).items.len(),
+        0,
+        "a dry run writes nothing"
+    );
     assert_eq!(dry["spec"]["restartPolicy"], "Always", "defaults are shown");
     let made = bench.ok(ask(Method::POST, PODS).body(&pod)).await;
     let name = made["metadata"]["name"].as_str().expect("a name").to_owned();
@@ -489,7 +536,9 @@ async fn a_pod_is_made_changed_and_deleted() {
         assert_eq!(labelled["metadata"]["labels"]["a"], "b");
     }
     let steps = json!([{"op": "replace", "path": "/spec/containers/0/image", "value": "i:2"}]);
-    let patched = bench.ok(ask(Method::PATCH, &path).patch("application/json-patch+json", &steps)).await;
+    let patched = bench
+        .ok(ask(Method::PATCH, &path).patch("application/json-patch+json", &steps))
+        .await;
     assert_eq!(patched["spec"]["containers"][0]["image"], "i:2");
     assert_eq!(patched["metadata"]["generation"], 2);
     let renamed = json!({"spec": {"containers": [{"name": "c", "image": "i:2", "command": ["x"]}]}});
@@ -523,9 +572,13 @@ async fn a_pod_on_a_node_is_marked_and_then_forced() {
     assert_eq!(bench.ok(get(&path)).await["metadata"]["deletionTimestamp"], Value::Null);
     let marked = bench.ok(ask(Method::DELETE, &path)).await;
     assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 30);
-    let shorter = bench.ok(ask(Method::DELETE, &path).body(&json!({"gracePeriodSeconds": 5}))).await;
+    let shorter = bench
+        .ok(ask(Method::DELETE, &path).body(&json!({"gracePeriodSeconds": 5})))
+        .await;
     assert_eq!(shorter["metadata"]["deletionGracePeriodSeconds"], 5);
-    bench.ok(ask(Method::DELETE, &format!("{path}?gracePeriodSeconds=0"))).await;
+    bench
+        .ok(ask(Method::DELETE, &format!("{path}?gracePeriodSeconds=0")))
+        .await;
     assert_eq!(bench.json(get(&path)).await.0, 404);
 }
 
@@ -536,10 +589,20 @@ async fn what_only_git_changes_is_refused_with_the_place_to_edit() {
     let base = "/api/v1/namespaces/shop/configmaps";
     let (code, status) = bench.json(ask(Method::POST, base).body(&config)).await;
     assert_eq!((code, status["reason"].as_str()), (403, Some("Forbidden")));
-    assert!(status["message"].as_str().is_some_and(|text| text.contains("namespaces/shop/")), "{status}");
-    let dry = bench.answer(ask(Method::POST, &format!("{base}?dryRun=All")).body(&config)).await;
+    assert!(
+        status["message"]
+            .as_str()
+            .is_some_and(|text| text.contains("namespaces/shop/")),
+        "{status}"
+    );
+    let dry = bench
+        .answer(ask(Method::POST, &format!("{base}?dryRun=All")).body(&config))
+        .await;
     assert_eq!(dry.status(), 201);
-    assert!(dry.headers().contains_key(header::WARNING), "a dry run says what would happen");
+    assert!(
+        dry.headers().contains_key(header::WARNING),
+        "a dry run says what would happen"
+    );
     let mut stored = config.clone();
     stored["metadata"]["uid"] = "u".into();
     bench.put(stored).await;
@@ -565,7 +628,9 @@ async fn unknown_fields_are_ignored_warned_of_or_refused() {
         ("fieldValidation=Ignore", 201, false),
         ("fieldValidation=Maybe", 400, false),
     ] {
-        let response = bench.answer(ask(Method::POST, &format!("{PODS}?dryRun=All&{query}")).body(&pod)).await;
+        let response = bench
+            .answer(ask(Method::POST, &format!("{PODS}?dryRun=All&{query}")).body(&pod))
+            .await;
         let found = response
             .headers()
             .get_all(header::WARNING)
@@ -591,6 +656,27 @@ async fn server_side_apply_creates_keeps_owners_and_conflicts() {
     assert_eq!(code, 201);
     let (code, made) = bench.json(apply("one", "b", false)).await;
     assert_eq!((code, made["spec"]["holderIdentity"].as_str()), (200, Some("b")));
+    let (code, status) = bench.json(apply("two", "c", false)).await;
+    assert_eq!((code, status["reason"].as_str()), (409, Some("Conflict")), "{status}");
+    assert_eq!(status["details"]["causes"][0]["field"], ".spec.holderIdentity");
+    let (code, taken) = bench.json(apply("two", "c", true)).await;
+    assert_eq!((code, taken["spec"]["holderIdentity"].as_str()), (200, Some("c")));
+}
+
+#[tokio::test]
+async fn a_field_that_is_no_longer_applied_goes() {
+    let bench = Bench::start().await;
+    let path = "/apis/coordination.k8s.io/v1/namespaces/shop/leases/l?fieldManager=one";
+    let apply = |spec: Value| {
+        let lease =
+            json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "l"}, "spec": spec});
+        ask(Method::PATCH, path).patch("application/apply-patch+yaml", &lease)
+    };
+    bench
+        .ok(apply(json!({"holderIdentity": "a", "leaseDurationSeconds": 10})))
+        .await;
+    let left = bench.ok(apply(json!({"holderIdentity": "a"}))).await;
+    assert_eq!(left["spec"], json!({"holderIdentity": "a"}));
 }
 
 #[tokio::test]
@@ -604,13 +690,22 @@ async fn a_node_sees_its_own_objects_only() {
     bench.pod("mine", Some("n1")).await;
     bench.pod("other", Some("n2")).await;
     bench
-        .put(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "user", "namespace": "shop", "uid": "user"},
+        .put(
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "user", "namespace": "shop", "uid": "user"},
             "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "i",
-                "envFrom": [{"configMapRef": {"name": "used"}}, {"secretRef": {"name": "key"}}]}]}}))
+                "envFrom": [{"configMapRef": {"name": "used"}}, {"secretRef": {"name": "key"}}]}]}}),
+        )
         .await;
-    for (kind, name) in [("ConfigMap", "used"), ("ConfigMap", "unused"), ("Secret", "key"), ("Secret", "hidden")] {
+    for (kind, name) in [
+        ("ConfigMap", "used"),
+        ("ConfigMap", "unused"),
+        ("Secret", "key"),
+        ("Secret", "hidden"),
+    ] {
         bench
-            .put(json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": "shop", "uid": name}}))
+            .put(
+                json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": "shop", "uid": name}}),
+            )
             .await;
     }
     let node = Identity::new("system:node:n1", [NODES]);
@@ -654,13 +749,15 @@ async fn nodes_are_cordoned_but_not_rewritten() {
     bench
         .put(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "uid": "n"}, "spec": {"podCIDR": "10.0.0.0/24"}}))
         .await;
-    let patch = |value: Value| {
-        ask(Method::PATCH, "/api/v1/nodes/n1").patch("application/strategic-merge-patch+json", &value)
-    };
+    let patch =
+        |value: Value| ask(Method::PATCH, "/api/v1/nodes/n1").patch("application/strategic-merge-patch+json", &value);
     let cordoned = bench.ok(patch(json!({"spec": {"unschedulable": true}}))).await;
     assert_eq!(cordoned["spec"]["unschedulable"], true);
     bench.ok(patch(json!({"metadata": {"labels": {"a": "b"}}}))).await;
-    assert_eq!(bench.json(patch(json!({"spec": {"podCIDR": "10.0.1.0/24"}}))).await.0, 403);
+    assert_eq!(
+        bench.json(patch(json!({"spec": {"podCIDR": "10.0.1.0/24"}}))).await.0,
+        403
+    );
 }
 
 #[tokio::test]
@@ -691,10 +788,19 @@ async fn pods_are_bound_once_and_evicted_within_their_budget() {
         .await;
     let evict = || ask(Method::POST, &format!("{PODS}/a/eviction")).body(&json!({"metadata": {"name": "a"}}));
     let (code, status) = bench.json(evict()).await;
-    assert_eq!((code, status["reason"].as_str()), (429, Some("TooManyRequests")), "{status}");
-    bench.remove(Key::namespaced(Kind::PodDisruptionBudget, "shop", "b")).await;
+    assert_eq!(
+        (code, status["reason"].as_str()),
+        (429, Some("TooManyRequests")),
+        "{status}"
+    );
+    bench
+        .remove(Key::namespaced(Kind::PodDisruptionBudget, "shop", "b"))
+        .await;
     assert_eq!(bench.json(evict()).await.0, 201);
-    assert_ne!(bench.ok(get(&format!("{PODS}/a"))).await["metadata"]["deletionTimestamp"], Value::Null);
+    assert_ne!(
+        bench.ok(get(&format!("{PODS}/a"))).await["metadata"]["deletionTimestamp"],
+        Value::Null
+    );
 }
 
 #[tokio::test]

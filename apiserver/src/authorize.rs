@@ -60,13 +60,7 @@ fn refusal(identity: &Identity, verb: Verb, resource: &Resource, reason: Option<
     ApiError::forbidden(message).about(resource.kind, resource.name.as_deref().unwrap_or(""))
 }
 
-fn check_node(
-    store: &Store,
-    node: &str,
-    verb: Verb,
-    resource: &Resource,
-    query: &Query,
-) -> Result<(), String> {
+fn check_node(store: &Store, node: &str, verb: Verb, resource: &Resource, query: &Query) -> Result<(), String> {
     let own = |field: &str| {
         query
             .text("fieldSelector")
@@ -84,7 +78,10 @@ fn check_node(
         (Kind::Node, Verb::List | Verb::Watch, None) if !named && own("metadata.name") => Ok(()),
         (Kind::Node, ..) => Err(format!("node {node:?} may use its own Node object only")),
         (Kind::Pod, Verb::Get | Verb::Watch, None | Some(Sub::Status)) if named => {
-            let bound = store.view().get(&resource.key()).is_some_and(|pod| pod.node.as_deref() == Some(node));
+            let bound = store
+                .view()
+                .get(&resource.key())
+                .is_some_and(|pod| pod.node.as_deref() == Some(node));
             if bound {
                 Ok(())
             } else {

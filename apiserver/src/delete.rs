@@ -13,7 +13,7 @@ use store::{Class, Op, Write, WriteError};
 use crate::{
     admit::{self, WriteOptions},
     api::{Api, deleted},
-    exchange::{self, Call, Response},
+    exchange::{self, Call, MAX_BODY, Response},
     path::{Resource, Verb},
     policy, read,
     select::Selection,
@@ -26,10 +26,12 @@ const TRIES: usize = 8;
 /// Reads the options of a deletion from its body and its query; the body wins.
 async fn options(call: &mut Call) -> Result<(DeleteOptions, bool), ApiError> {
     let mut dry_run = WriteOptions::of(call)?.dry_run;
-    let mut body = match admit::read_optional_body(call).await? {
-        None => Body::default(),
-        Some(value) => serde_json::from_value(value)
-            .map_err(|error| ApiError::bad_request(format!("the body is no DeleteOptions: {error}")))?,
+    let bytes = call.take_body(MAX_BODY).await?;
+    let mut body = if bytes.is_empty() {
+        Body::default()
+    } else {
+        serde_json::from_value(admit::parse_body(call, &bytes)?)
+            .map_err(|error| ApiError::bad_request(format!("the body is no DeleteOptions: {error}")))?
     };
     dry_run |= body.dry_run.iter().flatten().any(|word| word == "All");
     let query = &call.query;
@@ -98,11 +100,19 @@ pub(crate) async fn many(api: &Api, resource: &Resource, mut call: Call) -> Resu
             Err(error) => return Err(error),
         }
     }
-    Ok(exchange::json(StatusCode::OK, &read::list_value(&selection, version, &gone)))
+    Ok(exchange::json(
+        StatusCode::OK,
+        &read::list_value(&selection, version, &gone),
+    ))
 }
 
 /// Deletes an object as its kind is deleted.
-pub(crate) async fn delete_object(api: &Api, live: Arc<Object>, options: &DeleteOptions, dry_run: bool) -> Result<(), ApiError> {
+pub(crate) async fn delete_object(
+    api: &Api,
+    live: Arc<Object>,
+    options: &DeleteOptions,
+    dry_run: bool,
+) -> Result<(), ApiError> {
     delete(api, live, options, dry_run).await.map(|_| ())
 }
 
@@ -119,7 +129,10 @@ async fn delete(api: &Api, mut live: Arc<Object>, options: &DeleteOptions, dry_r
             Deletion::Nothing => return Ok(Left::Marked(live)),
             Deletion::Remove => (Op::Remove { key: live.key() }, None),
             Deletion::Mark(marked) => {
-                let status = marked.status.clone().filter(|status| live.status.as_ref() != Some(status));
+                let status = marked
+                    .status
+                    .clone()
+                    .filter(|status| live.status.as_ref() != Some(status));
                 (Op::Replace(marked), status)
             }
         };
@@ -159,5 +172,9 @@ async fn delete(api: &Api, mut live: Arc<Object>, options: &DeleteOptions, dry_r
             Err(error) => return Err(error.into()),
         }
     }
-    Err(ApiError::conflict(live.kind, live.name(), "it changes too often; try again"))
+    Err(ApiError::conflict(
+        live.kind,
+        live.name(),
+        "it changes too often; try again",
+    ))
 }

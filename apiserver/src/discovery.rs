@@ -24,10 +24,30 @@ const VERBS: [&str; 8] = [
 
 /// Kinds that are posted and answered, never stored.
 const REVIEWS: [(&str, &str, &str, bool); 4] = [
-    ("authentication.k8s.io", "selfsubjectreviews", "SelfSubjectReview", false),
-    ("authorization.k8s.io", "selfsubjectaccessreviews", "SelfSubjectAccessReview", false),
-    ("authorization.k8s.io", "selfsubjectrulesreviews", "SelfSubjectRulesReview", false),
-    ("authorization.k8s.io", "subjectaccessreviews", "SubjectAccessReview", false),
+    (
+        "authentication.k8s.io",
+        "selfsubjectreviews",
+        "SelfSubjectReview",
+        false,
+    ),
+    (
+        "authorization.k8s.io",
+        "selfsubjectaccessreviews",
+        "SelfSubjectAccessReview",
+        false,
+    ),
+    (
+        "authorization.k8s.io",
+        "selfsubjectrulesreviews",
+        "SelfSubjectRulesReview",
+        false,
+    ),
+    (
+        "authorization.k8s.io",
+        "subjectaccessreviews",
+        "SubjectAccessReview",
+        false,
+    ),
 ];
 
 /// One resource or sub-resource of a group.
@@ -123,21 +143,22 @@ fn entries(group: &str, version: &str) -> Vec<(Entry, Vec<Entry>)> {
             };
             (entry, subs(info))
         });
-    let reviews = REVIEWS
-        .iter()
-        .filter(|(of, ..)| *of == group && version == "v1")
-        .map(|(group, plural, kind, namespaced)| {
-            let entry = Entry {
-                name: (*plural).to_owned(),
-                singular: kind.to_lowercase(),
-                namespaced: *namespaced,
-                kind: (group, "v1", kind),
-                verbs: vec!["create"],
-                short_names: &[],
-                in_all: false,
-            };
-            (entry, Vec::new())
-        });
+    let reviews =
+        REVIEWS
+            .iter()
+            .filter(|(of, ..)| *of == group && version == "v1")
+            .map(|(group, plural, kind, namespaced)| {
+                let entry = Entry {
+                    name: (*plural).to_owned(),
+                    singular: kind.to_lowercase(),
+                    namespaced: *namespaced,
+                    kind: (group, "v1", kind),
+                    verbs: vec!["create"],
+                    short_names: &[],
+                    in_all: false,
+                };
+                (entry, Vec::new())
+            });
     let mut all: Vec<_> = kinds.chain(reviews).collect();
     all.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
     all
@@ -230,11 +251,17 @@ pub(crate) fn core(form: Form) -> Result<Response, ApiError> {
 
 /// `/apis`
 pub(crate) fn groups(form: Form) -> Result<Response, ApiError> {
-    let groups: Vec<_> = all_groups().into_iter().filter(|(group, _)| !group.is_empty()).collect();
+    let groups: Vec<_> = all_groups()
+        .into_iter()
+        .filter(|(group, _)| !group.is_empty())
+        .collect();
     match form {
         Form::Discovery { version } => Ok(aggregated_answer(version, &groups)),
         Form::Plain => {
-            let values: Vec<Value> = groups.iter().map(|(group, version)| group_value(group, version)).collect();
+            let values: Vec<Value> = groups
+                .iter()
+                .map(|(group, version)| group_value(group, version))
+                .collect();
             Ok(exchange::json(
                 StatusCode::OK,
                 &json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": values}),
@@ -334,7 +361,10 @@ mod tests {
     #[test]
     fn the_aggregated_form_names_groups_and_kinds() {
         let value = aggregated("v2", &[("apps", "v1")]);
-        let resources = value.pointer("/items/0/versions/0/resources").and_then(Value::as_array).expect("resources");
+        let resources = value
+            .pointer("/items/0/versions/0/resources")
+            .and_then(Value::as_array)
+            .expect("resources");
         let deployments = resources
             .iter()
             .find(|resource| resource["resource"] == "deployments")

@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -25,6 +26,9 @@ pub type ByteStream = BoxStream<'static, io::Result<Bytes>>;
 
 /// The largest body of an API write.
 pub const MAX_BODY: usize = 3 * 1024 * 1024;
+
+/// How long a client may take to send a body that is taken whole.
+const BODY_TIME: Duration = Duration::from_secs(60);
 
 /// One request, with who sent it.
 pub struct Call {
@@ -72,7 +76,12 @@ impl Call {
         }
         let mut body = std::mem::replace(&mut self.body, futures::stream::empty().boxed());
         let mut whole = BytesMut::with_capacity(announced);
-        while let Some(piece) = body.next().await {
+        let deadline = tokio::time::Instant::now() + BODY_TIME;
+        loop {
+            let piece = tokio::time::timeout_at(deadline, body.next()).await.map_err(|_| {
+                ApiError::bad_request(format!("the body did not arrive within {} s", BODY_TIME.as_secs()))
+            })?;
+            let Some(piece) = piece else { break };
             let piece = piece.map_err(|error| ApiError::bad_request(format!("the body could not be read: {error}")))?;
             if whole.len() + piece.len() > limit {
                 return Err(ApiError::too_large(limit));

@@ -92,8 +92,12 @@ mod tests {
         let key = rcgen::KeyPair::generate().expect("a key");
         let mut parameters = rcgen::CertificateParams::new(vec![]).expect("parameters");
         parameters.distinguished_name = rcgen::DistinguishedName::new();
-        parameters.distinguished_name.push(rcgen::DnType::CommonName, "system:node:a");
-        parameters.distinguished_name.push(rcgen::DnType::OrganizationName, NODES);
+        parameters
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, "system:node:a");
+        parameters
+            .distinguished_name
+            .push(rcgen::DnType::OrganizationName, NODES);
         let certificate = parameters.self_signed(&key).expect("a certificate");
         let identity = Identity::of_certificate(certificate.der()).expect("an identity");
         assert_eq!(identity.node(), Some("a"));

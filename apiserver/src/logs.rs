@@ -46,7 +46,9 @@ pub fn options(query: &Query) -> Result<LogOptions, ApiError> {
         limit_bytes: query.parsed("limitBytes")?,
     };
     if options.since_seconds.is_some() && options.since_time.is_some() {
-        return Err(ApiError::bad_request("at most one of `sinceTime` or `sinceSeconds` may be specified"));
+        return Err(ApiError::bad_request(
+            "at most one of `sinceTime` or `sinceSeconds` may be specified",
+        ));
     }
     for (name, value, least) in [
         ("tailLines", options.tail_lines, 0),
@@ -100,7 +102,9 @@ pub fn request(pod: &Object, mut options: LogOptions) -> Result<LogRequest, ApiE
         },
     };
     let Some(node) = pod.node.as_deref() else {
-        return Err(ApiError::bad_request(format!("pod {name} does not have a host assigned")));
+        return Err(ApiError::bad_request(format!(
+            "pod {name} does not have a host assigned"
+        )));
     };
     check_state(pod, &container, options.previous)?;
     options.container = Some(container);

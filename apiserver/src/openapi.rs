@@ -41,7 +41,14 @@ fn send(call: &Call, document: &'static Document) -> Response {
     let known = call
         .header(header::IF_NONE_MATCH)
         .is_some_and(|tags| tags.split(',').any(|known| known.trim() == tag));
-    let mut response = Response::new(if known { b"".as_slice() } else { document.bytes.as_slice() }.into());
+    let mut response = Response::new(
+        if known {
+            b"".as_slice()
+        } else {
+            document.bytes.as_slice()
+        }
+        .into(),
+    );
     if known {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     }

@@ -112,10 +112,9 @@ impl Sub {
     pub(crate) fn of(kind: Kind, word: &str) -> Option<Self> {
         let sub = match (kind, word) {
             (_, "status") if kind.info().status => Self::Status,
-            (
-                Kind::Deployment | Kind::ReplicaSet | Kind::StatefulSet | Kind::ReplicationController,
-                "scale",
-            ) => Self::Scale,
+            (Kind::Deployment | Kind::ReplicaSet | Kind::StatefulSet | Kind::ReplicationController, "scale") => {
+                Self::Scale
+            }
             (Kind::Pod, "log") => Self::Log,
             (Kind::Pod, "binding") => Self::Binding,
             (Kind::Pod, "eviction") => Self::Eviction,
@@ -319,7 +318,10 @@ mod tests {
                     version: "v1".into(),
                 }),
             ),
-            ("/openapi/v3/apis/apps/v1", Some(Target::OpenApiV3Part("apis/apps/v1".into()))),
+            (
+                "/openapi/v3/apis/apps/v1",
+                Some(Target::OpenApiV3Part("apis/apps/v1".into())),
+            ),
             ("/api/v1/pods", resource(Kind::Pod, None, None, None)),
             ("/api/v1/namespaces", resource(Kind::Namespace, None, None, None)),
             ("/api/v1/namespaces/a", resource(Kind::Namespace, None, Some("a"), None)),
@@ -328,7 +330,10 @@ mod tests {
                 resource(Kind::Namespace, None, Some("a"), Some(Sub::Status)),
             ),
             ("/api/v1/namespaces/a/pods", resource(Kind::Pod, Some("a"), None, None)),
-            ("/api/v1/namespaces/a/pods/b", resource(Kind::Pod, Some("a"), Some("b"), None)),
+            (
+                "/api/v1/namespaces/a/pods/b",
+                resource(Kind::Pod, Some("a"), Some("b"), None),
+            ),
             (
                 "/api/v1/namespaces/a/pods/b/log",
                 resource(Kind::Pod, Some("a"), Some("b"), Some(Sub::Log)),

@@ -69,7 +69,10 @@ fn set_scheduled(status: &mut Value, at: &str) {
     let Some(conditions) = conditions.as_array_mut() else {
         return;
     };
-    match conditions.iter_mut().find(|condition| condition["type"] == "PodScheduled") {
+    match conditions
+        .iter_mut()
+        .find(|condition| condition["type"] == "PodScheduled")
+    {
         Some(found) => *found = condition,
         None => conditions.push(condition),
     }
@@ -158,7 +161,11 @@ fn exhausted(view: &View<'_>, pod: &Object) -> Option<ApiError> {
             (None, None) => 0,
         };
         // A pod that is not healthy takes nothing from those that are.
-        let left = if is_healthy(pod) { healthy.saturating_sub(1) } else { healthy };
+        let left = if is_healthy(pod) {
+            healthy.saturating_sub(1)
+        } else {
+            healthy
+        };
         if left < least {
             let cause = Cause {
                 reason: "DisruptionBudget",
@@ -169,11 +176,8 @@ fn exhausted(view: &View<'_>, pod: &Object) -> Option<ApiError> {
                 ),
             };
             return Some(
-                ApiError::too_many_requests(
-                    "Cannot evict pod as it would violate the pod's disruption budget.",
-                    10,
-                )
-                .causes([cause]),
+                ApiError::too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.", 10)
+                    .causes([cause]),
             );
         }
     }

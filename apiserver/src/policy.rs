@@ -32,7 +32,10 @@ pub(crate) fn check(store: &Store, attempt: Attempt<'_>) -> Result<(), ApiError>
     let desired = store.desired();
     match policy(&desired, attempt) {
         WritePolicy::Direct => Ok(()),
-        WritePolicy::ThroughGit => Err(refusal(attempt.key, &where_to_edit(&desired, attempt.verb, attempt.key))),
+        WritePolicy::ThroughGit => Err(refusal(
+            attempt.key,
+            &where_to_edit(&desired, attempt.verb, attempt.key),
+        )),
         WritePolicy::Refused(why) => Err(refusal(attempt.key, why.reason())),
     }
 }
@@ -81,7 +84,11 @@ pub(crate) fn where_to_edit(desired: &Desired, verb: Verb, key: &Key) -> String 
 }
 
 fn refusal(key: &Key, why: &str) -> ApiError {
-    let name = if key.name.is_empty() { String::new() } else { format!(" {:?}", &*key.name) };
+    let name = if key.name.is_empty() {
+        String::new()
+    } else {
+        format!(" {:?}", &*key.name)
+    };
     ApiError::new(
         StatusCode::FORBIDDEN,
         "Forbidden",
@@ -121,17 +128,44 @@ mod tests {
         let plain = node(json!({"podCIDR": "10.0.0.0/24"}));
         let cordoned = node(json!({"podCIDR": "10.0.0.0/24", "unschedulable": true, "taints": []}));
         let moved = node(json!({"podCIDR": "10.0.1.0/24"}));
-        let (set, node_key) = (Key::namespaced(Kind::ReplicaSet, "n", "a"), Key::cluster(Kind::Node, "a"));
+        let (set, node_key) = (
+            Key::namespaced(Kind::ReplicaSet, "n", "a"),
+            Key::cluster(Kind::Node, "a"),
+        );
         let change = |live, new| Attempt {
             live: Some(live),
             new: Some(new),
             ..attempt(Verb::Patch, &node_key)
         };
         for (direct, attempt) in [
-            (true, Attempt { live: Some(&owned), ..attempt(Verb::Delete, &set) }),
-            (false, Attempt { new: Some(&owned), ..attempt(Verb::Create, &set) }),
-            (true, Attempt { sub: Some(Sub::Status), ..attempt(Verb::Update, &set) }),
-            (false, Attempt { sub: Some(Sub::Scale), ..attempt(Verb::Update, &set) }),
+            (
+                true,
+                Attempt {
+                    live: Some(&owned),
+                    ..attempt(Verb::Delete, &set)
+                },
+            ),
+            (
+                false,
+                Attempt {
+                    new: Some(&owned),
+                    ..attempt(Verb::Create, &set)
+                },
+            ),
+            (
+                true,
+                Attempt {
+                    sub: Some(Sub::Status),
+                    ..attempt(Verb::Update, &set)
+                },
+            ),
+            (
+                false,
+                Attempt {
+                    sub: Some(Sub::Scale),
+                    ..attempt(Verb::Update, &set)
+                },
+            ),
             (true, change(&plain, &cordoned)),
             (false, change(&plain, &moved)),
         ] {

@@ -101,24 +101,35 @@ fn message(kind: &str) -> Option<Fields> {
 /// # Errors
 /// A 400 for what is no such message, a 415 for one of a kind that is served in JSON alone.
 pub(crate) fn read(bytes: &[u8]) -> Result<Value, ApiError> {
-    const TYPE: Fields = &[(1, "apiVersion", Holds::Text), (2, "kind", Holds::Text)];
     let broken = || ApiError::bad_request("the body is not a protobuf message of Kubernetes");
-    let mut envelope = Reader(bytes.strip_prefix(MAGIC).ok_or_else(broken)?);
-    let (mut type_meta, mut raw) = (None, &[][..]);
-    while !envelope.0.is_empty() {
-        let (number, field) = envelope.field().ok_or_else(broken)?;
-        match (number, field) {
-            (1, Wire::Bytes(bytes)) => type_meta = Some(bytes),
-            (2, Wire::Bytes(bytes)) => raw = bytes,
-            _ => {}
-        }
-    }
-    let types = decode(type_meta.ok_or_else(broken)?, TYPE).ok_or_else(broken)?;
+    let (types, raw) = open(bytes).ok_or_else(broken)?;
     let kind = types.get("kind").and_then(Value::as_str).unwrap_or("");
     let fields = message(kind).ok_or_else(|| ApiError::unsupported_media_type("application/json, application/yaml"))?;
     let mut value = decode(raw, fields).ok_or_else(broken)?;
     value.extend(types);
     Ok(Value::Object(value))
+}
+
+/// The name of an object of any kind: its metadata come first in all of them.
+pub(crate) fn name(bytes: &[u8]) -> Option<String> {
+    const OBJECT: Fields = &[(1, "metadata", Holds::Message(META))];
+    let object = decode(open(bytes)?.1, OBJECT)?;
+    Some(object.get("metadata")?.get("name")?.as_str()?.to_owned())
+}
+
+/// The type of a message and its bytes.
+fn open(bytes: &[u8]) -> Option<(Map<String, Value>, &[u8])> {
+    const TYPE: Fields = &[(1, "apiVersion", Holds::Text), (2, "kind", Holds::Text)];
+    let mut envelope = Reader(bytes.strip_prefix(MAGIC)?);
+    let (mut types, mut raw) = (None, &[][..]);
+    while !envelope.0.is_empty() {
+        match envelope.field()? {
+            (1, Wire::Bytes(bytes)) => types = Some(decode(bytes, TYPE)?),
+            (2, Wire::Bytes(bytes)) => raw = bytes,
+            _ => {}
+        }
+    }
+    Some((types?, raw))
 }
 
 /// One field's value on the wire.
@@ -211,14 +222,33 @@ mod tests {
 
     fn envelope(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
         let types = [bytes(1, api_version.as_bytes()), bytes(2, kind.as_bytes())].concat();
-        [MAGIC.to_vec(), bytes(1, &types), bytes(2, raw), bytes(3, b""), bytes(4, b"")].concat()
+        [
+            MAGIC.to_vec(),
+            bytes(1, &types),
+            bytes(2, raw),
+            bytes(3, b""),
+            bytes(4, b""),
+        ]
+        .concat()
     }
 
     #[test]
     fn messages_become_their_json() {
-        let attributes = [bytes(1, b"shop"), bytes(2, b"get"), bytes(5, b"pods"), bytes(15, b"of a later version")].concat();
+        let attributes = [
+            bytes(1, b"shop"),
+            bytes(2, b"get"),
+            bytes(5, b"pods"),
+            bytes(15, b"of a later version"),
+        ]
+        .concat();
         let review = bytes(2, &bytes(1, &attributes));
-        let options = [vec![1 << 3, 30], bytes(2, &bytes(1, b"u")), vec![3 << 3, 1], bytes(5, b"All")].concat();
+        let options = [
+            vec![1 << 3, 30],
+            bytes(2, &bytes(1, b"u")),
+            vec![3 << 3, 1],
+            bytes(5, b"All"),
+        ]
+        .concat();
         let negative = [&[1 << 3][..], &[0xff; 9], &[1]].concat();
         for (message, value) in [
             (
@@ -242,6 +272,14 @@ mod tests {
         ] {
             assert_eq!(read(&message).expect("a message"), value);
         }
+    }
+
+    #[test]
+    fn the_name_of_any_object_is_found() {
+        let meta = [bytes(1, b"more"), bytes(15, b"other")].concat();
+        let object = [bytes(1, &meta), bytes(2, &[0xff, 0xff])].concat();
+        assert_eq!(name(&envelope("v1", "Namespace", &object)).as_deref(), Some("more"));
+        assert_eq!(name(&envelope("v1", "Namespace", b"")), None);
     }
 
     #[test]

@@ -25,7 +25,10 @@ impl Query {
     /// The first value of a parameter, also when it is empty.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// The first value of a parameter, unless it is empty.
@@ -57,9 +60,10 @@ impl Query {
     pub fn parsed<T: FromStr>(&self, name: &str) -> Result<Option<T>, ApiError> {
         match self.text(name) {
             None => Ok(None),
-            Some(text) => text.parse().map(Some).map_err(|_| {
-                ApiError::bad_request(format!("the query parameter {name} is not valid: {text:?}"))
-            }),
+            Some(text) => text
+                .parse()
+                .map(Some)
+                .map_err(|_| ApiError::bad_request(format!("the query parameter {name} is not valid: {text:?}"))),
         }
     }
 }

@@ -27,9 +27,7 @@ use crate::{
 /// A 404 where there is none.
 pub(crate) fn find(store: &Store, resource: &Resource) -> Result<Arc<Object>, ApiError> {
     let key = resource.key();
-    store
-        .get(&key)
-        .ok_or_else(|| ApiError::not_found(key.kind, &key.name))
+    store.get(&key).ok_or_else(|| ApiError::not_found(key.kind, &key.name))
 }
 
 /// `GET` of one object.
@@ -117,11 +115,11 @@ impl Wanted {
                     field: String::new(),
                     message: "Too large resource version".into(),
                 };
-                Err(ApiError::timeout(format!(
-                    "Too large resource version: {version}, current: {newest}"
-                ))
-                .causes([cause])
-                .retry_after(1))
+                Err(
+                    ApiError::timeout(format!("Too large resource version: {version}, current: {newest}"))
+                        .causes([cause])
+                        .retry_after(1),
+                )
             }
             Self::Exactly(version) if version < newest => Err(ApiError::expired(format!(
                 "The resourceVersion for the provided list is too old: {version} was asked for exactly, and only {newest} is kept"

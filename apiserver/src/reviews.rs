@@ -45,7 +45,10 @@ pub(crate) async fn answer(
                 .filter_map(|group| group.as_str().map(str::to_owned))
                 .collect();
             let user = spec.get("user").and_then(Value::as_str).unwrap_or("");
-            ("SubjectAccessReview", access(store, &Identity::new(user, groups), &spec))
+            (
+                "SubjectAccessReview",
+                access(store, &Identity::new(user, groups), &spec),
+            )
         }
         Review::SelfSubjectRules => ("SelfSubjectRulesReview", rules(identity)),
     };

@@ -28,7 +28,9 @@ pub(crate) fn of(object: &Object) -> Value {
         .unwrap_or(0);
     let raw = spec.and_then(|spec| spec.get("selector")).cloned().unwrap_or_default();
     let selector = if object.kind == Kind::ReplicationController {
-        serde_json::from_value(raw).ok().map(|labels| Selector::of_labels(&labels))
+        serde_json::from_value(raw)
+            .ok()
+            .map(|labels| Selector::of_labels(&labels))
     } else {
         serde_json::from_value(raw)
             .ok()

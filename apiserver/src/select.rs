@@ -42,8 +42,9 @@ impl Selection {
         };
         let fields = match query.text("fieldSelector") {
             None => FieldSelector::default(),
-            Some(text) => FieldSelector::parse(text, resource.kind)
-                .map_err(|error| ApiError::bad_request(error.to_string()))?,
+            Some(text) => {
+                FieldSelector::parse(text, resource.kind).map_err(|error| ApiError::bad_request(error.to_string()))?
+            }
         };
         let name = resource
             .name
@@ -77,10 +78,7 @@ impl Selection {
     /// Whether every object of the kind is selected.
     #[must_use]
     pub(crate) fn is_everything(&self) -> bool {
-        self.namespace.is_none()
-            && self.name.is_none()
-            && self.labels.is_everything()
-            && self.fields.is_everything()
+        self.namespace.is_none() && self.name.is_none() && self.labels.is_everything() && self.fields.is_everything()
     }
 
     fn node(&self) -> Option<&str> {

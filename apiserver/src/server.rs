@@ -82,7 +82,10 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Se
     }
     connections.close();
     if tokio::time::timeout(GRACE, connections.wait()).await.is_err() {
-        tracing::warn!(open = connections.len(), "connections were still open when the server stopped");
+        tracing::warn!(
+            open = connections.len(),
+            "connections were still open when the server stopped"
+        );
     }
     Ok(())
 }
@@ -133,10 +136,7 @@ async fn connection(
         hyper::service::Service::call(&routes, request)
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HANDSHAKE);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE);
     builder
         .http2()
         .timer(TokioTimer::new())

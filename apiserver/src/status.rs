@@ -62,7 +62,11 @@ impl ApiError {
             self.details.insert("group".into(), info.group.into());
         }
         // Clients expect the plural here for everything but invalid bodies.
-        let word = if self.reason == "Invalid" { info.name } else { info.plural };
+        let word = if self.reason == "Invalid" {
+            info.name
+        } else {
+            info.plural
+        };
         self.details.insert("kind".into(), word.into());
         self
     }

@@ -1,9 +1,6 @@
 //! Watches: changes as they are committed, one JSON document a line.
 
-use std::{
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -268,7 +265,9 @@ impl Stream {
     fn write(&mut self, event: Event, object: &Object, out: &mut Vec<u8>) {
         let body = match self.writing {
             // What is gone shares its version with no stored state, but other watchers see it too.
-            Writing::Plain if event == Event::Deleted => serde_json::to_vec(&crate::wire::Wire(object)).map(Bytes::from),
+            Writing::Plain if event == Event::Deleted => {
+                serde_json::to_vec(&crate::wire::Wire(object)).map(Bytes::from)
+            }
             Writing::Plain => self.encodings.json(object),
             Writing::Metadata(version) => serde_json::to_vec(&Partial { object, version }).map(Bytes::from),
             Writing::Table(style) => {

@@ -185,7 +185,9 @@ pub(crate) fn plain_list(kind: Kind, meta: &ListMeta, items: Vec<Arc<Object>>) -
         "apiVersion": info.api_version(),
         "metadata": meta.to_value(),
     });
-    list(head, "items", items, |object, out| serde_json::to_writer(out, &Wire(object)))
+    list(head, "items", items, |object, out| {
+        serde_json::to_writer(out, &Wire(object))
+    })
 }
 
 /// A list of metadata alone.
@@ -284,7 +286,9 @@ mod tests {
                 ..ListMeta::default()
             };
             let response = plain_list(Kind::Pod, &meta, items);
-            let body = http_body_util::BodyExt::collect(response.into_body()).await.expect("a body");
+            let body = http_body_util::BodyExt::collect(response.into_body())
+                .await
+                .expect("a body");
             let value: Value = serde_json::from_slice(&body.to_bytes()).expect("JSON");
             assert_eq!(value["kind"], "PodList");
             assert_eq!(value["metadata"]["resourceVersion"], "9");

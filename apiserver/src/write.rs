@@ -13,10 +13,10 @@ use crate::{
     admit::{self, WriteOptions},
     api::{Api, with_warnings},
     delete,
-    exchange::{Call, Response},
+    exchange::{Call, MAX_BODY, Response},
     identity::Identity,
     path::{Resource, Sub, Verb},
-    pods, policy, read, scale,
+    pods, policy, protobuf, read, scale,
     status::{ApiError, Cause},
 };
 
@@ -47,20 +47,26 @@ pub(crate) async fn write(
 fn answer(
     api: &Api,
     call: &Call,
+    form: Form,
     code: StatusCode,
     object: Arc<Object>,
     warnings: &[String],
 ) -> Result<Response, ApiError> {
-    let form = Form::of(call.header(header::ACCEPT))?;
     let mut response = read::one(api, form, object, &call.query)?;
     *response.status_mut() = code;
     Ok(with_warnings(response, warnings))
 }
 
-/// Whether the owners of an object's fields are kept. Pods and what Towline itself writes often have
-/// none.
-fn keeps_owners(kind: Kind) -> bool {
-    !matches!(kind, Kind::Pod | Kind::Event | Kind::Lease | Kind::Node | Kind::EndpointSlice)
+/// Whether the owners of an object's fields are kept: never for pods, and for what programs write
+/// often only once somebody applied it.
+fn keeps_owners(kind: Kind, is_apply: bool, live: Option<&Object>) -> bool {
+    match kind {
+        Kind::Pod => false,
+        Kind::Event | Kind::Lease | Kind::Node | Kind::EndpointSlice => {
+            is_apply || live.is_some_and(|live| live.meta.managed_fields.is_some())
+        }
+        _ => true,
+    }
 }
 
 fn attempt(verb: Verb, key: &Key) -> policy::Attempt<'_> {
@@ -80,19 +86,25 @@ fn refused_for_real(error: &ApiError) -> String {
 
 async fn create(api: &Api, resource: &Resource, mut call: Call) -> Result<Response, ApiError> {
     let options = WriteOptions::of(&call)?;
-    let mut value = match admit::read_body(&mut call).await {
+    let form = Form::of(call.header(header::ACCEPT))?;
+    let body = call.take_body(MAX_BODY).await?;
+    let mut value = match admit::parse_body(&call, &body) {
         Ok(value) => value,
         // Some clients send whole objects as protobuf. What only git makes is refused with the
         // reason that helps.
         Err(error) if error.code == StatusCode::UNSUPPORTED_MEDIA_TYPE => {
-            policy::check(&api.store, attempt(Verb::Create, &resource.key()))?;
+            let key = Key {
+                name: protobuf::name(&body).unwrap_or_default().into(),
+                ..resource.key()
+            };
+            policy::check(&api.store, attempt(Verb::Create, &key))?;
             return Err(error);
         }
         Err(error) => return Err(error),
     };
     admit::address(resource, &mut value)?;
-    let (object, warnings) = create_object(api, resource, &options, value).await?;
-    answer(api, &call, StatusCode::CREATED, object, &warnings)
+    let (object, warnings) = create_object(api, resource, &options, value, false).await?;
+    answer(api, &call, form, StatusCode::CREATED, object, &warnings)
 }
 
 /// Makes a new object of a body whose address was checked.
@@ -101,8 +113,10 @@ async fn create_object(
     resource: &Resource,
     options: &WriteOptions,
     mut value: Value,
+    is_apply: bool,
 ) -> Result<(Arc<Object>, Vec<String>), ApiError> {
     let kind = resource.kind;
+    let owners = value.pointer("/metadata/managedFields").cloned();
     let mut warnings = admit::unknown_fields(kind, &value, options.fields)?;
     name(kind, &mut value)?;
     let finalizers = value.pointer("/metadata/finalizers").cloned();
@@ -121,8 +135,10 @@ async fn create_object(
     if let Some(finalizers) = finalizers {
         value["metadata"]["finalizers"] = finalizers;
     }
-    if keeps_owners(kind) {
-        apply::update_managed_fields(None, &mut value, &options.manager, None, kind, now);
+    match owners {
+        _ if !keeps_owners(kind, is_apply, None) => {}
+        Some(owners) if is_apply => value["metadata"]["managedFields"] = owners,
+        _ => apply::update_managed_fields(None, &mut value, &options.manager, None, kind, now),
     }
     let status = defaulting::initial_status(kind, &value);
     let mut object = Object::from_value(value).map_err(|error| ApiError::bad_request(error.to_string()))?;
@@ -213,6 +229,7 @@ async fn change(
     mut call: Call,
 ) -> Result<Response, ApiError> {
     let options = WriteOptions::of(&call)?;
+    let form = Form::of(call.header(header::ACCEPT))?;
     let edit = if verb == Verb::Patch {
         let content_type = call.header(header::CONTENT_TYPE).unwrap_or("").to_owned();
         let by = PatchType::from_content_type(&content_type).ok_or_else(|| {
@@ -235,8 +252,8 @@ async fn change(
                 Edit::Patch(PatchType::Apply, mut declared) if resource.sub.is_none() => {
                     admit::address(resource, &mut declared)?;
                     let applied = applied(resource, None, &declared, &options, api)?;
-                    let (object, warnings) = create_object(api, resource, &options, applied).await?;
-                    answer(api, &call, StatusCode::CREATED, object, &warnings)
+                    let (object, warnings) = create_object(api, resource, &options, applied, true).await?;
+                    answer(api, &call, form, StatusCode::CREATED, object, &warnings)
                 }
                 _ => Err(ApiError::not_found(key.kind, &key.name)),
             };
@@ -249,7 +266,7 @@ async fn change(
                 let response = crate::exchange::json(StatusCode::OK, &scale::of(&object));
                 return Ok(with_warnings(response, &warnings));
             }
-            Ok((object, warnings)) => return answer(api, &call, StatusCode::OK, object, &warnings),
+            Ok((object, warnings)) => return answer(api, &call, form, StatusCode::OK, object, &warnings),
             Err(Attempt::Changed(_)) if attempt < TRIES => {}
             Err(Attempt::Changed(error) | Attempt::Failed(error)) => return Err(error),
         }
@@ -287,11 +304,9 @@ fn applied(
                 field: conflict.field.clone(),
                 message: format!("conflict with {:?}", conflict.manager),
             });
-            Err(
-                ApiError::new(StatusCode::CONFLICT, "Conflict", conflicts.to_string())
-                    .about(resource.kind, resource.name.as_deref().unwrap_or(""))
-                    .causes(causes),
-            )
+            Err(ApiError::new(StatusCode::CONFLICT, "Conflict", conflicts.to_string())
+                .about(resource.kind, resource.name.as_deref().unwrap_or(""))
+                .causes(causes))
         }
         Err(error) => Err(ApiError::bad_request(error.to_string())),
     }
@@ -307,7 +322,11 @@ async fn attempt_change(
 ) -> Result<(Arc<Object>, Vec<String>), Attempt> {
     let kind = resource.kind;
     let before = live.to_value();
-    let base = if resource.sub == Some(Sub::Scale) { scale::of(live) } else { before.clone() };
+    let base = if resource.sub == Some(Sub::Scale) {
+        scale::of(live)
+    } else {
+        before.clone()
+    };
     let mut is_apply = false;
     let mut after = match edit {
         Edit::Whole(value) => value.clone(),
@@ -350,7 +369,11 @@ async fn attempt_change(
         return Ok((written, Vec::new()));
     }
 
-    let mut warnings = if is_apply { Vec::new() } else { admit::unknown_fields(kind, &after, options.fields)? };
+    let mut warnings = if is_apply {
+        Vec::new()
+    } else {
+        admit::unknown_fields(kind, &after, options.fields)?
+    };
     let object = replaced(api, live, &before, after, options, is_apply, &mut warnings)?;
     if let Err(error) = policy::check(
         &api.store,
@@ -389,7 +412,10 @@ fn stated_version(resource: &Resource, live: &Object, edit: &Edit, after: &Value
     let name = resource.name.as_deref().unwrap_or("");
     // A patched object carries the live version unless the patch names another.
     let version = text(after, "/metadata/resourceVersion");
-    if version.as_deref().is_some_and(|version| version != live.version.to_string()) {
+    if version
+        .as_deref()
+        .is_some_and(|version| version != live.version.to_string())
+    {
         return Err(ApiError::conflict(
             resource.kind,
             name,
@@ -402,7 +428,10 @@ fn stated_version(resource: &Resource, live: &Object, edit: &Edit, after: &Value
         return Err(ApiError::conflict(
             resource.kind,
             name,
-            &format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", live.uid()),
+            &format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                live.uid()
+            ),
         ));
     }
     Ok(match edit {
@@ -426,13 +455,13 @@ fn replaced(
     let owners = after.pointer("/metadata/managedFields").cloned();
     warnings.extend(admit::complete(kind, &mut after)?);
     admit::check_changes(kind, live.name(), before, &after)?;
-    if is_apply {
-        if let Some(owners) = owners.filter(|_| keeps_owners(kind)) {
-            after["metadata"]["managedFields"] = owners;
+    match owners {
+        _ if !keeps_owners(kind, is_apply, Some(live)) => {}
+        Some(owners) if is_apply => after["metadata"]["managedFields"] = owners,
+        _ => {
+            let now = api.clock.now().wall;
+            apply::update_managed_fields(Some(before), &mut after, &options.manager, None, kind, now);
         }
-    } else if keeps_owners(kind) {
-        let now = api.clock.now().wall;
-        apply::update_managed_fields(Some(before), &mut after, &options.manager, None, kind, now);
     }
     let mut object = Object::from_value(after).map_err(|error| ApiError::bad_request(error.to_string()))?;
     object.meta.uid.clone_from(&live.meta.uid);

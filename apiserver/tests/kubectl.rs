@@ -29,17 +29,17 @@ fn words(line: &str) -> Vec<&str> {
 async fn tables_have_the_columns_that_people_know() {
     let cluster = cluster!();
     for (arguments, header, row) in [
-        (
-            "get pods",
-            "NAME READY STATUS RESTARTS AGE",
-            "web-1 1/1 Running 0",
-        ),
+        ("get pods", "NAME READY STATUS RESTARTS AGE", "web-1 1/1 Running 0"),
         (
             "get pods -o wide",
             "NAME READY STATUS RESTARTS AGE IP NODE NOMINATED NODE READINESS GATES",
             "web-1 1/1 Running 0",
         ),
-        ("get pods -A", "NAMESPACE NAME READY STATUS RESTARTS AGE", "shop web-1 1/1 Running 0"),
+        (
+            "get pods -A",
+            "NAMESPACE NAME READY STATUS RESTARTS AGE",
+            "shop web-1 1/1 Running 0",
+        ),
         ("get deploy", "NAME READY UP-TO-DATE AVAILABLE AGE", "web 2/2 2 2"),
         (
             "get deployments.apps -o wide",
@@ -57,7 +57,11 @@ async fn tables_have_the_columns_that_people_know() {
             "web ClusterIP 10.2.0.7 <none> 80/TCP",
         ),
         ("get events", "LAST SEEN TYPE REASON OBJECT MESSAGE", ""),
-        ("get pods --show-labels", "NAME READY STATUS RESTARTS AGE LABELS", "web-1 1/1"),
+        (
+            "get pods --show-labels",
+            "NAME READY STATUS RESTARTS AGE LABELS",
+            "web-1 1/1",
+        ),
         ("get pods -L app", "NAME READY STATUS RESTARTS AGE APP", "web-1 1/1"),
     ] {
         let out = cluster.run(&words(arguments)).await;
@@ -96,9 +100,18 @@ async fn objects_are_found_in_every_form() {
         ("logs --tail=5 deploy/web", "tail=Some(5)"),
         ("rollout status deployment web", "successfully rolled out"),
         ("rollout history deployment web", "REVISION"),
-        ("wait --for=condition=Available deploy/web --timeout=5s", "condition met"),
-        ("wait --for=condition=Ready pod -l app=web --timeout=5s", "condition met"),
-        ("wait --for=jsonpath={.status.phase}=Running pod/web-1 --timeout=5s", "condition met"),
+        (
+            "wait --for=condition=Available deploy/web --timeout=5s",
+            "condition met",
+        ),
+        (
+            "wait --for=condition=Ready pod -l app=web --timeout=5s",
+            "condition met",
+        ),
+        (
+            "wait --for=jsonpath={.status.phase}=Running pod/web-1 --timeout=5s",
+            "condition met",
+        ),
         ("api-resources", "deployments"),
         ("api-resources --api-group=apps -o name", "replicasets.apps"),
         ("api-versions", "apps/v1"),
@@ -125,15 +138,30 @@ async fn mistakes_are_told_in_kubernetes_words() {
         ("get pod none", "Error from server (NotFound): pods \"none\" not found"),
         ("get nothing", "the server doesn't have a resource type \"nothing\""),
         ("logs web-1 -c none", "container none is not valid for pod web-1"),
-        ("logs --previous web-1", "previous terminated container \"web\" in pod \"web-1\" not found"),
-        ("get pods --field-selector nothing=1", "field label not supported: nothing"),
-        ("delete deployment web", "it is declared in namespaces/shop/web.yaml:1; remove it there"),
+        (
+            "logs --previous web-1",
+            "previous terminated container \"web\" in pod \"web-1\" not found",
+        ),
+        (
+            "get pods --field-selector nothing=1",
+            "field label not supported: nothing",
+        ),
+        (
+            "delete deployment web",
+            "it is declared in namespaces/shop/web.yaml:1; remove it there",
+        ),
         ("scale deployment web --replicas=5", "namespaces/shop/web.yaml:1"),
         ("set image deployment/web web=web:2", "namespaces/shop/web.yaml:1"),
         ("rollout restart deployment web", "namespaces/shop/web.yaml:1"),
         ("label cm settings a=b", "namespaces/shop/settings.yaml:3"),
-        ("create configmap more --from-literal=a=b", "only git creates it: add a manifest under namespaces/shop/"),
-        ("create namespace more", "only git creates it: add a manifest under namespaces/more/"),
+        (
+            "create configmap more --from-literal=a=b",
+            "only git creates it: add a manifest under namespaces/shop/",
+        ),
+        (
+            "create namespace more",
+            "only git creates it: add a manifest under namespaces/more/",
+        ),
         ("delete namespace shop", "only git changes it"),
         ("--token=wrong get pods", "Unauthorized"),
     ] {
@@ -165,12 +193,21 @@ async fn what_is_written_directly_works() {
         }),
     );
     for (arguments, expected) in [
-        (format!("apply -f {file} --dry-run=server"), "pod/bare created (server dry run)"),
+        (
+            format!("apply -f {file} --dry-run=server"),
+            "pod/bare created (server dry run)",
+        ),
         (format!("apply -f {file}"), "pod/bare created"),
         (format!("apply -f {file}"), "pod/bare unchanged"),
         (format!("apply -f {changed}"), "pod/bare configured"),
-        (format!("apply --server-side --force-conflicts -f {changed}"), "pod/bare serverside-applied"),
-        (format!("apply -f {deployment} --dry-run=server"), "deployment.apps/web configured (server dry run)"),
+        (
+            format!("apply --server-side --force-conflicts -f {changed}"),
+            "pod/bare serverside-applied",
+        ),
+        (
+            format!("apply -f {deployment} --dry-run=server"),
+            "deployment.apps/web configured (server dry run)",
+        ),
         ("label pod bare x=y".into(), "pod/bare labeled"),
         ("annotate pod bare x=y".into(), "pod/bare annotated"),
         ("set image pod/bare c=i:2".into(), "pod/bare image updated"),
@@ -187,14 +224,20 @@ async fn what_is_written_directly_works() {
         ("delete pod once --now".into(), "pod \"once\" deleted"),
         ("delete pod web-1 --wait=false".into(), "pod \"web-1\" deleted"),
         ("get pod web-1".into(), "Terminating"),
-        ("delete pod web-2 --force --grace-period=0".into(), "pod \"web-2\" force deleted"),
+        (
+            "delete pod web-2 --force --grace-period=0".into(),
+            "pod \"web-2\" force deleted",
+        ),
     ] {
         let out = cluster.run(&words(&arguments)).await;
         assert!(out.contains(expected), "{arguments}: {expected:?} is missing in\n{out}");
     }
     for (arguments, expected) in [
         (format!("apply -f {wrong}"), "unknown field \"spec.containrs\""),
-        (format!("apply -f {deployment}"), "it is declared in namespaces/shop/web.yaml:1"),
+        (
+            format!("apply -f {deployment}"),
+            "it is declared in namespaces/shop/web.yaml:1",
+        ),
     ] {
         let err = cluster.fails(&words(&arguments)).await;
         assert!(err.contains(expected), "{arguments}: {expected:?} is missing in\n{err}");
@@ -240,7 +283,11 @@ async fn get_watch_shows_changes_as_they_come() {
         key: Key::namespaced(Kind::Pod, "shop", "late"),
         status: std::sync::Arc::new(status),
     };
-    cluster.store.write_one(Class::Status, Write::new(op)).await.expect("it is written");
+    cluster
+        .store
+        .write_one(Class::Status, Write::new(op))
+        .await
+        .expect("it is written");
     let line = line_with(&mut lines, "CrashLoopBackOff").await;
     assert!(line.contains("0/1"), "{line}");
     watching.kill().await.expect("it ends");
@@ -255,7 +302,11 @@ async fn delete_waits_until_the_node_has_stopped_the_pod() {
         .store
         .watch(store::Scope::kinds(&[Kind::Pod]), None)
         .expect("a watch");
-    while !cluster.store.get(&key).is_some_and(|pod: std::sync::Arc<Object>| pod.is_deleting()) {
+    while !cluster
+        .store
+        .get(&key)
+        .is_some_and(|pod: std::sync::Arc<Object>| pod.is_deleting())
+    {
         tokio::time::timeout(PATIENCE, changes.next())
             .await
             .expect("the pod is marked in time")

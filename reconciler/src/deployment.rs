@@ -194,7 +194,7 @@ impl<'a> Rollout<'a> {
                 Err(error) => plan.wait(set.key(), "InvalidSpec", error.to_string()),
             }
         }
-        read.sort_by(|a, b| a.age().cmp(&b.age()));
+        read.sort_by_cached_key(Set::age);
         Self {
             object,
             spec,

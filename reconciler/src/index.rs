@@ -333,7 +333,7 @@ impl Index {
                     }
                 }
             }
-            Kind::Pod => self.map_pod(view, key, change, content, &mut add),
+            Kind::Pod => self.map_pod(view, change, content, &mut add),
             Kind::Node => {
                 add(Controller::Nodes, Work::all(Controller::Nodes).key);
                 add(Controller::Report, key.clone());
@@ -351,14 +351,7 @@ impl Index {
         }
     }
 
-    fn map_pod(
-        &self,
-        view: &View<'_>,
-        key: &Key,
-        change: &Change,
-        content: bool,
-        add: &mut impl FnMut(Controller, Key),
-    ) {
+    fn map_pod(&self, view: &View<'_>, change: &Change, content: bool, add: &mut impl FnMut(Controller, Key)) {
         let (old, new) = (change.old.as_ref(), change.new.as_ref());
         let mut owners: Vec<Key> = [old, new]
             .into_iter()
@@ -395,7 +388,6 @@ impl Index {
         {
             add(Controller::Nodes, Work::all(Controller::Nodes).key);
         }
-        let _ = key;
     }
 
     fn map_garbage(&self, view: &View<'_>, key: &Key, change: &Change, add: &mut impl FnMut(Controller, Key)) {

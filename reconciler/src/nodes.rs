@@ -222,7 +222,8 @@ fn taint(plan: &mut Plan, world: &World, ours: bool, now: Now) {
                 taint.effect == "NoExecute" && [TAINT_UNREACHABLE, TAINT_NOT_READY].contains(&taint.key.as_str())
             });
             let never_ready = condition(node, "Ready").is_none();
-            if !(ours && key == TAINT_UNREACHABLE) && !never_ready && (has || other || may_give_up) {
+            let spared = never_ready || (ours && key == TAINT_UNREACHABLE);
+            if !spared && (has || other || may_give_up) {
                 if !has && !other {
                     may_give_up = false;
                     plan.look_again(PACE);

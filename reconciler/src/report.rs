@@ -114,7 +114,7 @@ impl Tracker {
                 }
             }
         }
-        self.take_desired(world, now);
+        self.take_desired(world);
         if self.changed {
             if now.monotonic < self.next {
                 plan.look_again(self.next - now.monotonic);
@@ -266,7 +266,7 @@ impl Tracker {
     }
 
     /// Takes over what the revision says of units and problems, and sums up.
-    fn take_desired(&mut self, world: &World, now: Now) {
+    fn take_desired(&mut self, world: &World) {
         let desired = &world.desired;
         let mut held = world.held.clone();
         if let (Some(new), Some(old)) = (&mut held, &self.report.held_deletions)
@@ -317,7 +317,6 @@ impl Tracker {
         report.outcome = if stopped { worst.max(Outcome::Held) } else { worst };
         report.held_deletions = held;
         self.changed |= before != (report.commit.clone(), report.outcome);
-        let _ = now;
     }
 
     /// When (monotonic) it is worth looking again: reports cost something.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use schemas::{Kind, Object};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Class, Inner, Op, Store, Write, log::Tidy, write::WriteError};
+use crate::{Class, Inner, Op, Store, Unavailable, Write, WriteError, log::Tidy};
 
 /// How long things are kept.
 #[derive(Clone, Copy, Debug)]
@@ -84,13 +84,15 @@ pub(crate) async fn run(store: Weak<Inner>, retention: Retention, closing: Cance
             () = closing.cancelled() => return,
         }
         let Some(inner) = store.upgrade() else { return };
-        Store { inner }.tidy(&retention).await;
+        if let Err(error) = (Store { inner }).tidy(&retention).await {
+            tracing::warn!(%error, "not all that is too old was removed; it goes at the next look");
+        }
     }
 }
 
 impl Store {
     /// Removes what is too old now. The store does so by itself; tests call it too.
-    pub async fn tidy(&self, retention: &Retention) {
+    pub async fn tidy(&self, retention: &Retention) -> Result<(), Unavailable> {
         let at = self.inner.clock.now().wall;
         let expired: Vec<Write> = {
             let view = self.view();
@@ -101,24 +103,12 @@ impl Store {
                 .collect()
         };
         for answer in self.write(Class::Status, expired).await {
-            match answer {
-                // An event that was heard of again meanwhile stays.
-                Ok(_) | Err(WriteError::Conflict { .. } | WriteError::NotFound(_)) => {}
-                Err(error) => {
-                    tracing::debug!(%error, "an old event stays for now");
-                    return;
-                }
+            // An event that was heard of again meanwhile, or that has finalizers, stays.
+            if let Err(WriteError::Unavailable(why)) = answer {
+                return Err(why);
             }
         }
-        loop {
-            match self.tidy_step(retention.tidy(at)).await {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(error) => {
-                    tracing::warn!(%error, "tidying stopped; it goes on at the next look");
-                    return;
-                }
-            }
-        }
+        while self.tidy_step(retention.tidy(at)).await? {}
+        Ok(())
     }
 }

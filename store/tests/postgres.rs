@@ -316,7 +316,7 @@ async fn unused_bodies_go() {
     let count = "select count(*) from towline.bodies";
     assert_eq!(client.query_one(count, &[]).await.expect("asked").get::<_, i64>(0), 4);
     let retention = store::Retention { change_age: Duration::ZERO, changes: 0, ..store::Retention::default() };
-    store.tidy(&retention).await;
+    store.tidy(&retention).await.expect("tidied");
     assert_eq!(client.query_one(count, &[]).await.expect("asked").get::<_, i64>(0), 1);
     let reopened = Store::open(log_of(&postgres).await).await.expect("it opens");
     assert_eq!(reopened.version(), store.version());

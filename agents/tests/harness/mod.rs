@@ -1,6 +1,6 @@
 //! An agent with a server in memory, on a fake runtime or on Docker.
 
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
 
 use std::{path::PathBuf, sync::Arc, time::Instant};
 

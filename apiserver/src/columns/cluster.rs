@@ -241,7 +241,10 @@ mod tests {
             (Some("Unknown"), false, "NotReady"),
             (None, false, "Unknown"),
         ] {
-            let conditions: Vec<Value> = ready.iter().map(|ready| json!({"type": "Ready", "status": ready})).collect();
+            let conditions: Vec<Value> = ready
+                .iter()
+                .map(|ready| json!({"type": "Ready", "status": ready}))
+                .collect();
             let object = Object::from_value(json!({
                 "apiVersion": "v1", "kind": "Node",
                 "metadata": {"name": "n", "labels": {"node-role.kubernetes.io/worker": ""}},

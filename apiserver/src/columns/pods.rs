@@ -223,7 +223,13 @@ mod tests {
                 "0/1",
                 0,
             ),
-            (&one, json!({"phase": "Running", "containerStatuses": [running]}), "Running", "1/1", 0),
+            (
+                &one,
+                json!({"phase": "Running", "containerStatuses": [running]}),
+                "Running",
+                "1/1",
+                0,
+            ),
             (
                 &one,
                 json!({"phase": "Running", "containerStatuses": [crash]}),
@@ -231,7 +237,13 @@ mod tests {
                 "0/1",
                 3,
             ),
-            (&one, json!({"phase": "Succeeded", "containerStatuses": [done]}), "Completed", "0/1", 0),
+            (
+                &one,
+                json!({"phase": "Succeeded", "containerStatuses": [done]}),
+                "Completed",
+                "0/1",
+                0,
+            ),
             (
                 &one,
                 json!({"phase": "Failed", "containerStatuses": [
@@ -240,8 +252,20 @@ mod tests {
                 "0/1",
                 0,
             ),
-            (&two, json!({"phase": "Running", "containerStatuses": [running, done]}), "NotReady", "1/2", 0),
-            (&one, json!({"phase": "Failed", "reason": "Evicted"}), "Evicted", "0/1", 0),
+            (
+                &two,
+                json!({"phase": "Running", "containerStatuses": [running, done]}),
+                "NotReady",
+                "1/2",
+                0,
+            ),
+            (
+                &one,
+                json!({"phase": "Failed", "reason": "Evicted"}),
+                "Evicted",
+                "0/1",
+                0,
+            ),
             (
                 &init,
                 json!({"phase": "Pending", "initContainerStatuses": [
@@ -278,7 +302,11 @@ mod tests {
         ] {
             let status = status(&pod(spec.clone(), status_value.clone()));
             assert_eq!(status.reason, reason, "{status_value}");
-            assert_eq!(format!("{}/{}", status.ready, status.containers), ready, "{status_value}");
+            assert_eq!(
+                format!("{}/{}", status.ready, status.containers),
+                ready,
+                "{status_value}"
+            );
             assert_eq!(status.restarts, restarts, "{status_value}");
         }
     }
@@ -287,9 +315,9 @@ mod tests {
     fn a_deleted_pod_is_terminating_until_it_has_ended() {
         for (phase, reason) in [("Running", "Terminating"), ("Succeeded", "Succeeded")] {
             let mut pod = pod(json!({"containers": [{"name": "c"}]}), json!({"phase": phase}));
-            pod.meta.deletion_timestamp = Some(
-                k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH),
-            );
+            pod.meta.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+                Timestamp::UNIX_EPOCH,
+            ));
             assert_eq!(status(&pod).reason, reason);
         }
     }

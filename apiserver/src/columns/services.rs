@@ -50,13 +50,21 @@ fn balancer(object: &Object) -> Vec<&str> {
 
 pub(super) fn service(object: &Object, now: Timestamp) -> Vec<Value> {
     let kind = string(body(object, "/spec/type")).unwrap_or("ClusterIP");
-    let external: Vec<&str> = each(body(object, "/spec/externalIPs")).filter_map(Value::as_str).collect();
+    let external: Vec<&str> = each(body(object, "/spec/externalIPs"))
+        .filter_map(Value::as_str)
+        .collect();
     let outside = match kind {
-        "ExternalName" => string(body(object, "/spec/externalName")).unwrap_or("<none>").to_owned(),
+        "ExternalName" => string(body(object, "/spec/externalName"))
+            .unwrap_or("<none>")
+            .to_owned(),
         "LoadBalancer" => {
             let mut all = balancer(object);
             all.extend(&external);
-            if all.is_empty() { "<pending>".to_owned() } else { joined(all) }
+            if all.is_empty() {
+                "<pending>".to_owned()
+            } else {
+                joined(all)
+            }
         }
         _ => joined(external),
     };
@@ -126,7 +134,11 @@ pub(super) fn ingress(object: &Object, now: Timestamp) -> Vec<Value> {
     row![
         object.name(),
         string(body(object, "/spec/ingressClassName")).unwrap_or("<none>"),
-        if hosts.is_empty() { "*".to_owned() } else { joined(hosts) },
+        if hosts.is_empty() {
+            "*".to_owned()
+        } else {
+            joined(hosts)
+        },
         balancer(object).join(","),
         if tls { "80, 443" } else { "80" },
         age_of(object, now),

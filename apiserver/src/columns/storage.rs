@@ -148,5 +148,10 @@ pub(super) fn quota(object: &Object, now: Timestamp) -> Vec<Value> {
             requests.push(line);
         }
     }
-    row![object.name(), requests.join(", "), limits.join(", "), age_of(object, now)]
+    row![
+        object.name(),
+        requests.join(", "),
+        limits.join(", "),
+        age_of(object, now)
+    ]
 }

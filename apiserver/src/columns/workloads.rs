@@ -7,8 +7,8 @@ use serde_json::Value;
 use super::{
     AGE, CONTAINERS, Column, IMAGES, NAME, SELECTOR,
     access::{
-        age_of, body, condition, containers, count, each, labels, number as int, plain, selector,
-        status, text as string, time,
+        age_of, body, condition, containers, count, each, labels, number as int, plain, selector, status,
+        text as string, time,
     },
     cells::{row, with},
     number, text,
@@ -31,9 +31,7 @@ pub(super) const DEPLOYMENT: &[Column] = &[
     IMAGES,
     SELECTOR,
 ];
-pub(super) const REPLICA_SET: &[Column] = &[
-    NAME, DESIRED, CURRENT, READY, AGE, CONTAINERS, IMAGES, SELECTOR,
-];
+pub(super) const REPLICA_SET: &[Column] = &[NAME, DESIRED, CURRENT, READY, AGE, CONTAINERS, IMAGES, SELECTOR];
 pub(super) const DAEMON_SET: &[Column] = &[
     NAME,
     DESIRED,

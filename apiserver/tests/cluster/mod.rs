@@ -7,12 +7,7 @@ use std::{
     time::Duration,
 };
 
-use apiserver::{
-    Authority, Config, Parts,
-    exchange::ByteStream,
-    logs::LogSource,
-    status::ApiError,
-};
+use apiserver::{Authority, Config, Parts, exchange::ByteStream, logs::LogSource, status::ApiError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
@@ -25,8 +20,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// Longer than any wait of a test that passes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Where a kubectl is looked for.
-const KUBECTL: &str = "kubectl";
+/// The kubectl to use; the variable `KUBECTL` names another.
+fn program() -> std::ffi::OsString {
+    std::env::var_os("KUBECTL").unwrap_or_else(|| "kubectl".into())
+}
 
 pub(crate) struct Cluster {
     pub store: Store,
@@ -58,7 +55,9 @@ impl Cluster {
     /// Starts a server, with the small cluster of [`Cluster::fill`] in it.
     pub(crate) async fn start() -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let store = Store::open(Arc::new(MemoryLog::default())).await.expect("a store in memory");
+        let store = Store::open(Arc::new(MemoryLog::default()))
+            .await
+            .expect("a store in memory");
         let now = clock.now();
         let authority = Arc::new(Authority::open(&store, now).await.expect("an authority"));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -108,18 +107,28 @@ impl Cluster {
         let writes = objects
             .into_iter()
             .map(|mut value| {
-                let uid = format!("uid-{}-{}", value["kind"].as_str().unwrap_or(""), value["metadata"]["name"].as_str().unwrap_or(""));
+                let uid = format!(
+                    "uid-{}-{}",
+                    value["kind"].as_str().unwrap_or(""),
+                    value["metadata"]["name"].as_str().unwrap_or("")
+                );
                 if value["metadata"]["uid"].is_null() {
                     value["metadata"]["uid"] = uid.to_lowercase().into();
                 }
                 value["metadata"]["creationTimestamp"] = jiff::Timestamp::now().to_string().into();
-                let kind = Kind::find(value["apiVersion"].as_str().unwrap_or(""), value["kind"].as_str().unwrap_or(""));
+                let kind = Kind::find(
+                    value["apiVersion"].as_str().unwrap_or(""),
+                    value["kind"].as_str().unwrap_or(""),
+                );
                 defaulting::default_object(kind.expect("a known kind"), &mut value);
                 Write::new(Op::Create(Object::from_value(value).expect("an object")))
             })
             .collect();
         let written = self.store.write(Class::Controller, writes).await;
-        written.into_iter().map(|answer| answer.expect("it is written")).collect()
+        written
+            .into_iter()
+            .map(|answer| answer.expect("it is written"))
+            .collect()
     }
 
     /// Says that git declares objects.
@@ -233,7 +242,7 @@ impl Cluster {
 
     /// A kubectl command for this server.
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(KUBECTL);
+        let mut command = Command::new(program());
         command
             .args(arguments)
             .env("KUBECONFIG", self.kubeconfig())
@@ -247,7 +256,11 @@ impl Cluster {
     pub(crate) async fn run(&self, arguments: &[&str]) -> String {
         let output = self.output(arguments).await;
         let (out, err) = texts(&output);
-        assert!(output.status.success(), "kubectl {arguments:?}: {}\n{out}\n{err}", output.status);
+        assert!(
+            output.status.success(),
+            "kubectl {arguments:?}: {}\n{out}\n{err}",
+            output.status
+        );
         out
     }
 
@@ -255,7 +268,10 @@ impl Cluster {
     pub(crate) async fn fails(&self, arguments: &[&str]) -> String {
         let output = self.output(arguments).await;
         let (out, err) = texts(&output);
-        assert!(!output.status.success(), "kubectl {arguments:?} went well:\n{out}\n{err}");
+        assert!(
+            !output.status.success(),
+            "kubectl {arguments:?} went well:\n{out}\n{err}"
+        );
         err
     }
 
@@ -298,7 +314,7 @@ pub(crate) fn pod(name: &str, owners: &Value) -> Value {
 
 /// Whether there is a kubectl; says so loudly where there is none.
 pub(crate) async fn has_kubectl() -> bool {
-    let found = Command::new(KUBECTL)
+    let found = Command::new(program())
         .args(["version", "--client"])
         .output()
         .await

@@ -3,10 +3,7 @@ use serde_json::{Value, json};
 use store::Op;
 
 use super::*;
-use crate::{
-    plan::Step,
-    simulation::{Simulation, start},
-};
+use crate::{plan::Step, simulation::Simulation};
 
 fn node(name: &str) -> Value {
     json!({
@@ -200,5 +197,4 @@ fn a_plan_only_touches_nodes_and_their_pods() {
                 .all(|write| matches!(&write.op, Op::Status { key, .. } if &*key.name == "b"))
         );
     }
-    let _ = start();
 }

@@ -33,7 +33,7 @@ const BODIES: &str = "with part as (select id from bodies where id > $1 order by
         and not exists (select from objects o where o.body = b.id)
         and not exists (select from changes c where c.old_body = b.id)
         and not exists (select from desired d where d.content = b.id))
-    select max(id) from part";
+    select id from part order by id desc limit 1";
 
 /// True: there is more to do of what this step counts.
 pub(super) async fn step(
@@ -65,8 +65,9 @@ pub(super) async fn step(
         let rows = transaction.execute(sql, params).await.map_err(failed)?;
         more |= rows >= u64::from(tidy.limit);
     }
-    let row = transaction.query_one(BODIES, &[&*swept, &limit]).await.map_err(failed)?;
+    let row = transaction.query_opt(BODIES, &[&*swept, &limit]).await.map_err(failed)?;
     transaction.commit().await.map_err(failed)?;
-    *swept = row.get::<_, Option<Vec<u8>>>(0).unwrap_or_default();
+    // At the end it begins again.
+    *swept = row.map(|row| row.get(0)).unwrap_or_default();
     Ok(more)
 }

@@ -85,7 +85,7 @@ impl Binaries {
 
     /// Makes a cluster where there is none. It is made aside and moved into place when it is whole, so
     /// that a kill in the middle leaves nothing that looks like a cluster.
-    pub(super) async fn make_cluster(&self, place: &Place) -> Result<(), PrivateError> {
+    pub(super) async fn make_cluster(&self, place: &Place, durable: bool) -> Result<(), PrivateError> {
         if place.cluster.join("PG_VERSION").exists() {
             return Ok(());
         }
@@ -102,6 +102,7 @@ impl Binaries {
             .arg(&draft)
             .args(["-U", USER, "--auth=trust", "--encoding=UTF8", "--locale=C"])
             .args(["--data-checksums", "--no-instructions"])
+            .args((!durable).then_some("--no-sync"))
             .output()
             .await
             .map_err(failed("run initdb in", &self.folder))?;

@@ -166,7 +166,8 @@ impl PrivatePostgres {
         let place = Place::find(data_dir)?;
         let binaries = Binaries::find(options.binaries.as_deref(), &place)?;
         place.check_search()?;
-        binaries.make_cluster(&place).await?;
+        let durable = !options.settings.iter().any(|setting| setting == "fsync=off");
+        binaries.make_cluster(&place, durable).await?;
         let process = match Self::adopt(&place).await? {
             Some(process) => process,
             None => Self::launch_patiently(&place, &binaries, &options.settings).await?,

@@ -436,7 +436,7 @@ pub(crate) async fn what_is_old_goes(log: Arc<dyn Log>) {
         ..Retention::default()
     };
     store.first_delivery("generic", "1").await.expect("asked");
-    store.tidy(&retention).await;
+    store.tidy(&retention).await.expect("tidied");
     assert!(store.first_delivery("generic", "1").await.expect("asked"), "it was forgotten");
     let names: Vec<_> = store.list(Kind::Event, None).items.iter().map(|event| event.name().to_owned()).collect();
     assert_eq!(names, ["new"]);
