@@ -16,7 +16,7 @@ use schemas::{
     node::{Frame, NodeEvent, PodReport},
 };
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     connection::NodeFace,
@@ -40,6 +40,8 @@ use crate::{
 
 /// What is not urgent waits this long for more of it.
 const LAZY_REPORT: Duration = Duration::from_secs(1);
+/// How long steps that are under way may take after the shutdown.
+const LAST_STEPS: Duration = Duration::from_secs(10);
 
 /// Everything that the agent's own task is told.
 #[derive(Debug)]
@@ -81,6 +83,7 @@ pub(crate) struct Agent {
     probes: BTreeMap<ContainerId, CancellationToken>,
     /// Wakes the task that waits to know the cluster.
     pub(crate) owner_known: Arc<Notify>,
+    executions: TaskTracker,
     shutdown: CancellationToken,
 }
 
@@ -110,6 +113,7 @@ impl Agent {
             touches,
             probes: BTreeMap::new(),
             owner_known,
+            executions: TaskTracker::new(),
             shutdown,
         }
     }
@@ -138,9 +142,9 @@ impl Agent {
                 }
             }
         }
-        for (_, probe) in std::mem::take(&mut self.probes) {
-            probe.cancel();
-        }
+        // Steps under way come to their end, so that no two agents ever act at once; waits do not.
+        self.executions.close();
+        let _ = tokio::time::timeout(LAST_STEPS, self.executions.wait()).await;
     }
 
     fn due(&mut self) {
@@ -384,8 +388,15 @@ impl Agent {
     }
 
     fn ended(&mut self, pod: &Uid, end: &End) {
+        let monotonic = self.host.clock.now().monotonic;
         if let Some(entry) = self.entries.get_mut(pod) {
             entry.busy = None;
+            let failures = if matches!(end, End::Stuck) { entry.stuck.0 + 1 } else { 0 };
+            entry.stuck = (failures, monotonic);
+            if failures > 0 {
+                entry.stuck.1 += Duration::from_secs(1 << failures.min(5));
+                self.timers.push(Reverse((entry.stuck.1, pod.clone())));
+            }
             self.dirty.insert(pod.clone());
         }
         if matches!(end, End::Unreachable) && self.runtime_there {
@@ -420,8 +431,8 @@ impl Agent {
         } else if plan.ended && entry.claim == Claim::Gone {
             self.drop_pod(uid);
             return;
-        } else if !plan.steps.is_empty() {
-            Self::execute(&self.host, &self.tell, entry, &plan);
+        } else if !plan.steps.is_empty() && entry.stuck.1 <= now.monotonic {
+            Self::execute(&self.host, &self.tell, &self.executions, self.shutdown.child_token(), entry, &plan);
         }
         if let Some(after) = plan.requeue_after {
             self.timers.push(Reverse((now.monotonic + after, uid.clone())));
@@ -430,11 +441,17 @@ impl Agent {
         self.probe(uid);
     }
 
-    fn execute(host: &Arc<Host>, tell: &mpsc::UnboundedSender<Message>, entry: &mut Entry, plan: &Plan) {
+    fn execute(
+        host: &Arc<Host>,
+        tell: &mpsc::UnboundedSender<Message>,
+        executions: &TaskTracker,
+        cancel: CancellationToken,
+        entry: &mut Entry,
+        plan: &Plan,
+    ) {
         for step in &plan.steps {
             tracing::debug!(namespace = entry.pod.key.ns(), name = &*entry.pod.key.name, action = ?step.action, reason = step.reason, "step");
         }
-        let cancel = CancellationToken::new();
         entry.busy = Some(Busy {
             cancel: cancel.clone(),
             wish: entry.wish(),
@@ -453,7 +470,7 @@ impl Agent {
         };
         let steps = plan.steps.clone();
         let tell = tell.clone();
-        tokio::spawn(async move {
+        executions.spawn(async move {
             let end = execution.run(steps).await;
             let _ = tell.send(Message::Ended { pod: uid, end });
         });

@@ -42,6 +42,8 @@ pub(crate) struct Entry {
     pub containers: Vec<Container>,
     pub memory: Memory,
     pub busy: Option<Busy>,
+    /// Ending or removing failed so often, and may be tried again at this time.
+    pub stuck: (u32, Duration),
     /// Rises with each change of `containers`, so that an older look at the node cannot undo it.
     pub touched: u64,
     pub status: PodStatus,
@@ -109,6 +111,7 @@ impl Entry {
             containers: Vec::new(),
             memory: Memory::default(),
             busy: None,
+            stuck: (0, Duration::ZERO),
             touched: 0,
             report_at: None,
             events: Vec::new(),

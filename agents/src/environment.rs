@@ -35,6 +35,8 @@ pub(crate) struct Place {
     pub allocatable_cpu_milli: i64,
     /// In bytes.
     pub allocatable_memory: i64,
+    /// The lowest score that a process here may be given: below its own only with a capability.
+    pub least_oom_score: i64,
 }
 
 /// The objects that an agent knows, by key.

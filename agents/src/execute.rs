@@ -17,7 +17,7 @@ use crate::{
     pod::Pod,
     runtime::{ContainerId, CreateRequest, Exit, Life, Network, RuntimeError},
     translate::{self, Inputs},
-    volumes,
+    volumes, watch,
 };
 
 /// What an execution tells while it runs.
@@ -43,8 +43,10 @@ pub(crate) enum Update {
 #[derive(Debug)]
 pub(crate) enum End {
     Done,
-    /// A step failed; what it means was told as an [`Update`].
+    /// A container could not be made or did not start; what that means was told as an [`Update`].
     Failed,
+    /// A container could not be ended or removed.
+    Stuck,
     /// The runtime cannot be reached: nothing is known any more.
     Unreachable,
     Cancelled,
@@ -82,7 +84,12 @@ impl<F: Fn(Update) + Send + Sync> Execution<F> {
             let started = matches!(step.action, Action::Start { .. });
             match self.step(&step).await {
                 Ok(()) => {}
-                Err(Failure::Told) => return End::Failed,
+                Err(Failure::Told) => {
+                    return match step.action {
+                        Action::Stop { .. } | Action::Remove { .. } => End::Stuck,
+                        _ => End::Failed,
+                    };
+                }
                 Err(Failure::Unreachable) => return End::Unreachable,
                 Err(Failure::Cancelled) => return End::Cancelled,
             }
@@ -392,17 +399,27 @@ impl<F: Fn(Update) + Send + Sync> Execution<F> {
         let Some(mut container) = known.cloned() else {
             return Err(self.trouble(name, TroubleKind::Create, "the container to start is not there"));
         };
-        match self.host.runtime.start(&container.id).await {
+        let mut started = self.host.runtime.start(&container.id).await;
+        if let Err(RuntimeError::Refused(message)) = &started
+            && message.contains(&self.host.network.name)
+            && message.contains("not found")
+            && watch::ensure_network(&self.host).await.is_ok()
+        {
+            // Somebody removed the unused network, as a prune does.
+            started = self.host.runtime.start(&container.id).await;
+        }
+        match started {
             Ok(()) => {
                 if container.life == Life::Created {
                     container.life = Life::Running {
                         started: self.host.clock.now().wall,
                     };
                 }
-                self.seen(container);
+                // The event first: whoever hears that it runs hears all of it.
                 if name != INFRA {
                     self.event(false, "Started", format!("Started container {name}"), Some(name));
                 }
+                self.seen(container);
                 Ok(())
             }
             Err(error) if error.is_unreachable() => Err(Failure::Unreachable),

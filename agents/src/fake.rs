@@ -444,7 +444,7 @@ impl Runtime for FakeRuntime {
     }
 
     async fn info(&self) -> Result<RuntimeInfo, RuntimeError> {
-        self.enter(None)?;
+        let _ = self.enter(None)?;
         Ok(RuntimeInfo {
             version: "0.0.0-fake".to_owned(),
             api_version: "1.41".to_owned(),

@@ -48,6 +48,7 @@ pub(crate) struct Host {
     pub pull_idle: Duration,
     /// Whether the routes of this machine are those of the runtime: not in a simulation.
     pub checks_routes: bool,
+    pub least_oom_score: i64,
     /// CPU in thousandths and memory in bytes that pods may have.
     pub allocatable: RwLock<(i64, i64)>,
 }
@@ -84,6 +85,7 @@ impl Host {
             pod_ip: self.address(pod).map(|ip| ip.to_string()).unwrap_or_default(),
             allocatable_cpu_milli: cpu,
             allocatable_memory: memory,
+            least_oom_score: self.least_oom_score,
         }
     }
 

@@ -84,3 +84,23 @@ pub(crate) fn host_resolv_conf() -> String {
     }
     own
 }
+
+/// The lowest score for the kernel's choice of whom to kill that may be given to a container. An
+/// engine inside a container or a small machine often lacks the capability to go below its own, and
+/// then such a container would not start at all. The agent and its engine have the same rights where
+/// the agent is root; elsewhere the engine is taken to be a full one.
+pub(crate) fn least_oom_score() -> i64 {
+    const SYS_RESOURCE: u64 = 1 << 24;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let capabilities = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let limited = nix::unistd::geteuid().is_root() && capabilities.is_some_and(|mask| mask & SYS_RESOURCE == 0);
+    if limited {
+        let own = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
+        own.trim().parse().unwrap_or(0)
+    } else {
+        -1000
+    }
+}

@@ -172,7 +172,7 @@ fn run(view: &View<'_>) -> Plan {
                 let (container, attempt) = (infra.name.clone(), infra.attempt);
                 plan.steps.push(step(Action::Start { container, attempt }, "the pod needs its network"));
             }
-            _ => match make(view, INFRA, false, infra, "the pod needs a network") {
+            _ => match make(view, INFRA, false, "the pod needs a network") {
                 Next::Steps(steps) => plan.steps.extend(steps),
                 Next::Waits(waiting, after) => {
                     note_wait(&mut plan, INFRA, waiting, after);
@@ -278,7 +278,7 @@ fn decide(view: &View<'_>, current: &[Container], spec: &ContainerSpec, policy: 
             // It ran, and was removed behind our back.
             return Next::Failed;
         }
-        return make(view, name, has_hook, observed::latest(view.containers, name), "the container is not there");
+        return make(view, name, has_hook, "the container is not there");
     };
     let changed = *container.spec_hash != *view.pod.spec_hash(name);
     match &container.life {
@@ -318,7 +318,7 @@ fn decide(view: &View<'_>, current: &[Container], spec: &ContainerSpec, policy: 
         }
         Life::Exited(exit) => {
             if changed {
-                return make(view, name, has_hook, Some(container), "the pod's spec has changed");
+                return make(view, name, has_hook, "the pod's spec has changed");
             }
             if !restarts(policy, exit.code) {
                 return if exit.code == 0 { Next::Succeeded } else { Next::Failed };
@@ -339,14 +339,15 @@ fn decide(view: &View<'_>, current: &[Container], spec: &ContainerSpec, policy: 
                 return Next::Waits(waiting, Some(wait));
             }
             let reason = format!("the container ended with code {}", exit.code);
-            make(view, name, has_hook, Some(container), &reason)
+            make(view, name, has_hook, &reason)
         }
     }
 }
 
-/// Steps for a new container after `last`, unless something stands in the way.
-fn make(view: &View<'_>, name: &str, has_hook: bool, last: Option<&Container>, reason: &str) -> Next {
+/// Steps for the next attempt of a container, unless something stands in the way.
+fn make(view: &View<'_>, name: &str, has_hook: bool, reason: &str) -> Next {
     let memory = view.memory.get(name);
+    let last = observed::latest(view.containers, name);
     if let Some(trouble) = memory.and_then(|memory| memory.trouble.as_ref()) {
         let wait = trouble.backoff.remaining(view.now.monotonic);
         if !wait.is_zero() {

@@ -130,6 +130,7 @@ async fn start_with(
         starts: Arc::new(Semaphore::new(options.concurrent_starts.max(1))),
         pull_idle: options.pull_idle,
         checks_routes: real,
+        least_oom_score: if real { options::least_oom_score() } else { -1000 },
         allocatable: RwLock::new((0, 0)),
     });
 

@@ -67,7 +67,7 @@ pub(crate) fn infra(inputs: &Inputs<'_>, image: &str) -> CreateRequest {
         ports: pod.spec.containers.iter().chain(pod.init()).flat_map(host_ports).collect(),
         binds: inputs.files.clone(),
         cpu_shares: Some(2),
-        oom_score_adj: Some(-997),
+        oom_score_adj: Some(inputs.place.least_oom_score.max(-997)),
         read_only_root: true,
         cap_drop: vec!["ALL".to_owned()],
         no_new_privileges: true,
@@ -129,11 +129,10 @@ pub(crate) fn container(inputs: &Inputs<'_>, spec: &ContainerSpec) -> Result<Cre
         cpu_shares: Some(resources::cpu_shares(spec)),
         cpu_quota: resources::cpu_quota(spec),
         memory: resources::limit(spec, "memory").map(schemas::quantity::Quantity::value),
-        oom_score_adj: Some(resources::oom_score_adj(
-            resources::qos(&pod.spec),
-            spec,
-            inputs.place.allocatable_memory,
-        )),
+        oom_score_adj: Some(
+            resources::oom_score_adj(resources::qos(&pod.spec), spec, inputs.place.allocatable_memory)
+                .max(inputs.place.least_oom_score),
+        ),
         privileged: security.privileged == Some(true),
         read_only_root: security.read_only_root_filesystem == Some(true),
         no_new_privileges: security.allow_privilege_escalation == Some(false),

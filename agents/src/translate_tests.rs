@@ -37,6 +37,7 @@ fn place() -> Place {
         pod_ip: "10.88.0.5".to_owned(),
         allocatable_cpu_milli: 2000,
         allocatable_memory: 4 << 30,
+        least_oom_score: -1000,
     }
 }
 

@@ -112,9 +112,14 @@ async fn register(front: &Front, node: &str, call: &mut Call) -> Result<Response
         claim(front, existing.as_deref(), node, &asked.machine_id)?;
         let now = front.clock.now();
         let uid = Uuid::new_v4().to_string();
-        let wanted = registration::node(existing.as_deref(), &asked, now, &uid);
+        let mut wanted = registration::node(existing.as_deref(), &asked, now, &uid);
+        // Before the node is seen: one that is new is not one that was silent.
+        front.store.heartbeats().beat(node, now.monotonic);
         let written = match &existing {
             None => {
+                // A node that comes ready is never tainted as one that is not.
+                let status = registration::status(None, Some(asked.status.clone()), None, now);
+                wanted.status = status.map(Arc::new);
                 front
                     .store
                     .write_one(Class::Controller, Write::new(Op::Create(wanted)))
@@ -136,7 +141,6 @@ async fn register(front: &Front, node: &str, call: &mut Call) -> Result<Response
             Err(error) => return Err(error.into()),
         }
     };
-    front.store.heartbeats().beat(node, front.clock.now().monotonic);
     write_status(front, &object, Some(asked.status), None).await?;
     tracing::info!(node, machine = asked.machine_id, "registered");
     Ok(exchange::json(

@@ -352,3 +352,16 @@ async fn an_agent_joins_with_the_bootstrap_token() {
         assert_eq!(found, code, "{path}: {text}");
     }
 }
+
+#[tokio::test]
+async fn a_new_node_is_ready_from_its_first_version_on() {
+    let harness = Harness::start().await;
+    let scope = store::Scope::kinds(&[Kind::Node]);
+    let mut watch = harness.store.watch(scope, None).expect("from now on");
+    harness.node("a").await;
+    let changes = watch.next().await.expect("it keeps up");
+    let node = changes[0].new.as_ref().expect("it came");
+    let ready = &node.status.as_ref().expect("it has one")["conditions"][0];
+    assert_eq!((&ready["type"], &ready["status"]), (&json!("Ready"), &json!("True")));
+    assert_eq!(changes.len(), 1, "nothing had to be put right after that");
+}

@@ -156,16 +156,18 @@ impl Resource {
     #[must_use]
     pub(crate) fn verb(&self, method: &Method, query: &Query) -> Option<Verb> {
         let named = self.name.is_some();
+        // Objects are made, and many deleted, in one namespace at a time.
+        let placed = self.namespace.is_some() || !self.kind.info().namespaced;
         let watched = self.watch || query.flag("watch").unwrap_or(false);
         let verb = match *method {
             Method::GET | Method::HEAD if self.sub.is_none() && watched => Verb::Watch,
             Method::GET | Method::HEAD if named => Verb::Get,
             Method::GET | Method::HEAD => Verb::List,
-            Method::POST if !named || self.sub.is_some() => Verb::Create,
+            Method::POST if placed && (!named || self.sub.is_some()) => Verb::Create,
             Method::PUT if named => Verb::Update,
             Method::PATCH if named => Verb::Patch,
             Method::DELETE if named => Verb::Delete,
-            Method::DELETE => Verb::DeleteCollection,
+            Method::DELETE if placed => Verb::DeleteCollection,
             _ => return None,
         };
         Some(verb)
@@ -379,10 +381,13 @@ mod tests {
             sub: None,
             watch: false,
         };
-        let one = Resource {
-            name: Some("a".into()),
+        let space = Resource {
             namespace: Some("b".into()),
             ..list.clone()
+        };
+        let one = Resource {
+            name: Some("a".into()),
+            ..space.clone()
         };
         let binding = Resource {
             sub: Some(Sub::Binding),
@@ -393,9 +398,11 @@ mod tests {
         for (resource, method, query, verb) in [
             (&list, Method::GET, &none, Some(Verb::List)),
             (&list, Method::GET, &watch, Some(Verb::Watch)),
-            (&list, Method::POST, &none, Some(Verb::Create)),
+            (&list, Method::POST, &none, None),
+            (&space, Method::POST, &none, Some(Verb::Create)),
             (&list, Method::PUT, &none, None),
-            (&list, Method::DELETE, &none, Some(Verb::DeleteCollection)),
+            (&list, Method::DELETE, &none, None),
+            (&space, Method::DELETE, &none, Some(Verb::DeleteCollection)),
             (&one, Method::GET, &none, Some(Verb::Get)),
             (&one, Method::GET, &watch, Some(Verb::Watch)),
             (&one, Method::POST, &none, None),

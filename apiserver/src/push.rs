@@ -138,7 +138,7 @@ fn is_reserved(reference: &str) -> bool {
 pub(crate) async fn rollout(front: &Arc<Front>, mut call: Call) -> Result<Response, ApiError> {
     let push = read(&mut call).await?;
     // Read before the look, so that the commit's own revision is never taken for an older one.
-    let before = Before::of(&front.store.desired());
+    let before = Before::of(front.store.desired());
     front.source.look();
     let followed = format!("refs/heads/{}", front.source.branch());
     let Some(update) = push.updates.iter().find(|update| update.reference == followed) else {
@@ -170,7 +170,7 @@ pub(crate) fn sync(front: &Arc<Front>, limit: Duration) -> Response {
             let value = json!({"type": "outcome", "outcome": outcome, "commit": commit, "message": message});
             format!("{value}\n")
         };
-        let before = Before::of(&front.store.desired());
+        let before = Before::of(front.store.desired());
         let looked = match front.source.look_and_wait().await {
             Ok(looked) => looked,
             Err(error) => {
@@ -224,10 +224,7 @@ async fn follow(
         desired.borrow_and_update();
         let report = reports.borrow_and_update().clone();
         let state = front.store.desired();
-        let (said, end) = follower.look(&state, report.as_deref(), |key| {
-            let object = front.store.get(key)?;
-            object.body.value().get("spec")?.get("replicas")?.as_i64()
-        });
+        let (said, end) = follower.look(&state, report.as_deref(), |key| front.store.get(key));
         for line in said {
             out.send(write(&line)).await.ok()?;
         }

@@ -1,9 +1,12 @@
 //! What a rollout has come to, told as it changes: a pure step from the newest state to new lines.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use schemas::{
-    Commit, Key, Kind, Unit,
+    Commit, Key, Kind, Object, Unit,
     report::{ObjectReport, Outcome, Report, UnitReport},
 };
 use store::Desired;
@@ -35,19 +38,13 @@ pub(crate) struct Follower {
     said: BTreeMap<String, String>,
 }
 
-/// The newest revision and its commit at one moment.
+/// The newest revision at one moment.
 #[derive(Clone, Debug)]
-pub(crate) struct Before {
-    revision: u64,
-    commit: Option<Commit>,
-}
+pub(crate) struct Before(Arc<Desired>);
 
 impl Before {
-    pub(crate) fn of(desired: &Desired) -> Self {
-        Self {
-            revision: desired.revision,
-            commit: desired.commit.clone(),
-        }
+    pub(crate) fn of(desired: Arc<Desired>) -> Self {
+        Self(desired)
     }
 }
 
@@ -57,6 +54,8 @@ struct Recorded {
     revision: u64,
     units: BTreeSet<Unit>,
     objects: Vec<Key>,
+    /// What was declared before and is not any more, by unit.
+    removed: BTreeMap<Unit, Vec<Key>>,
 }
 
 impl Follower {
@@ -80,13 +79,13 @@ impl Follower {
         }
     }
 
-    /// What is new since the last look, and the end if it is reached. `replicas` tells how many
-    /// replicas an object asks for.
+    /// What is new since the last look, and the end if it is reached. `live` is an
+    /// object as it is now.
     pub(crate) fn look(
         &mut self,
         desired: &Desired,
         report: Option<&Report>,
-        replicas: impl Fn(&Key) -> Option<i64>,
+        live: impl Fn(&Key) -> Option<Arc<Object>>,
     ) -> (Vec<String>, Option<End>) {
         let mut lines = Vec::new();
         if desired.source_error != self.source_error {
@@ -98,7 +97,7 @@ impl Follower {
         let newer = match &self.recorded {
             Some(recorded) => desired.revision > recorded.revision,
             // A revision that only tells of a broken source has the commit of the one before it.
-            None => desired.revision > self.before.revision && desired.commit != self.before.commit,
+            None => desired.revision > self.before.0.revision && desired.commit != self.before.0.commit,
         };
         if desired.commit.as_ref() != Some(&self.commit) {
             return match &desired.commit {
@@ -112,7 +111,7 @@ impl Follower {
             .is_none_or(|recorded| recorded.revision != desired.revision)
         {
             let first = self.recorded.is_none();
-            let recorded = Recorded::of(desired, &self.commit);
+            let recorded = Recorded::of(desired, &self.before.0, &self.commit);
             if first {
                 lines.push(recorded.line(&self.commit));
             }
@@ -127,8 +126,17 @@ impl Follower {
         let mut said = Vec::new();
         for key in &recorded.objects {
             let found = report.units.get(&Unit::of(key)).and_then(|unit| unit.objects.get(key));
-            if let Some(object) = found {
-                said.push((name(key), sentence(key, object, replicas(key))));
+            if let Some(sentence) = found.and_then(|object| sentence(key, object, &live)) {
+                said.push((name(key), sentence));
+            }
+        }
+        for (unit, keys) in &recorded.removed {
+            // An object that is gone may own some that are not.
+            let removing = report.units.get(unit).map_or(&[][..], |unit| &unit.removing);
+            let left = keys.iter().filter(|key| removing.contains(key) || live(key).is_some());
+            let gone = keys.len() - left.count();
+            if gone > 0 {
+                said.push((unit.to_string(), format!("{gone} of {} removed", keys.len())));
             }
         }
         let counted: Vec<(&Unit, &UnitReport)> = report
@@ -140,7 +148,9 @@ impl Follower {
             let worth_telling = match report.outcome {
                 Outcome::Held | Outcome::Failed => true,
                 Outcome::Converged => recorded.units.contains(unit),
-                _ => false,
+                // What an earlier commit removes is waited for as well.
+                Outcome::Progressing => !report.removing.is_empty() && !recorded.removed.contains_key(unit),
+                Outcome::Superseded => false,
             };
             if worth_telling {
                 said.push((
@@ -182,6 +192,7 @@ impl Follower {
             .unwrap_or(Outcome::Converged);
         let moving = counted.iter().any(|(_, unit)| {
             unit.outcome == Outcome::Progressing
+                || !unit.removing.is_empty()
                 || unit
                     .objects
                     .values()
@@ -200,17 +211,22 @@ impl Follower {
 }
 
 impl Recorded {
-    fn of(desired: &Desired, commit: &Commit) -> Self {
+    fn of(desired: &Desired, before: &Desired, commit: &Commit) -> Self {
         let objects: Vec<Key> = desired
             .rows
             .values()
             .filter(|row| row.commit == *commit)
             .map(|row| row.key.clone())
             .collect();
+        let mut removed: BTreeMap<Unit, Vec<Key>> = BTreeMap::new();
+        for key in before.rows.keys().filter(|key| !desired.rows.contains_key(*key)) {
+            removed.entry(Unit::of(key)).or_default().push(key.clone());
+        }
         Self {
             revision: desired.revision,
-            units: objects.iter().map(Unit::of).collect(),
+            units: objects.iter().map(Unit::of).chain(removed.keys().cloned()).collect(),
             objects,
+            removed,
         }
     }
 
@@ -219,15 +235,18 @@ impl Recorded {
             1 => format!("1 {word}"),
             _ => format!("{number} {word}s"),
         };
-        match self.objects.len() {
-            0 => format!("{} is recorded and sets nothing new", commit.short()),
-            objects => format!(
-                "{} is recorded: {} in {}",
-                commit.short(),
-                count(objects, "object"),
-                count(self.units.len(), "unit")
-            ),
+        let removed: usize = self.removed.values().map(Vec::len).sum();
+        let units: BTreeSet<Unit> = self.objects.iter().map(Unit::of).collect();
+        let set = (!units.is_empty()).then(|| {
+            let objects = count(self.objects.len(), "object");
+            format!("{objects} in {}", count(units.len(), "unit"))
+        });
+        let removed = (removed > 0).then(|| format!("{} to remove", count(removed, "object")));
+        let parts: Vec<String> = set.into_iter().chain(removed).collect();
+        if parts.is_empty() {
+            return format!("{} is recorded and sets nothing new", commit.short());
         }
+        format!("{} is recorded: {}", commit.short(), parts.join(", "))
     }
 }
 
@@ -254,7 +273,8 @@ fn outcome_and_reason(outcome: Outcome, reason: &str) -> String {
     }
 }
 
-fn sentence(key: &Key, object: &ObjectReport, replicas: Option<i64>) -> String {
+/// What to say of an object; nothing while its numbers are those of an older content.
+fn sentence(key: &Key, object: &ObjectReport, live: impl Fn(&Key) -> Option<Arc<Object>>) -> Option<String> {
     let count = |field: &str| {
         object
             .status
@@ -262,17 +282,26 @@ fn sentence(key: &Key, object: &ObjectReport, replicas: Option<i64>) -> String {
             .and_then(serde_json::Value::as_i64)
             .unwrap_or(0)
     };
-    match (key.kind, object.outcome) {
-        (Kind::Deployment, Outcome::Progressing) => format!(
-            "{}/{} updated, {} available",
-            count("updatedReplicas"),
-            // Kubernetes' default, where the field is not set.
-            replicas.unwrap_or(1),
-            count("availableReplicas")
-        ),
+    Some(match (key.kind, object.outcome) {
+        (Kind::Deployment, Outcome::Progressing) => {
+            let live = live(key)?;
+            let generation = live.meta.generation.unwrap_or(0);
+            // The report may be older than the object.
+            if object.stale || count("observedGeneration") < generation {
+                return None;
+            }
+            let replicas = live.body.value().get("spec").and_then(|spec| spec["replicas"].as_i64());
+            format!(
+                "{}/{} updated, {} available",
+                count("updatedReplicas"),
+                // Kubernetes' default, where the field is not set.
+                replicas.unwrap_or(1),
+                count("availableReplicas")
+            )
+        }
         (Kind::Deployment, Outcome::Converged) => format!("converged, {} available", count("availableReplicas")),
         _ => outcome_and_reason(object.outcome, &object.reason),
-    }
+    })
 }
 
 #[cfg(test)]

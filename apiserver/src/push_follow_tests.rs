@@ -31,19 +31,19 @@ fn row(key: Key, commit: &str) -> (Key, Arc<DesiredRow>) {
     (key, Arc::new(row))
 }
 
-fn desired(revision: u64, commit: &str, web_at: &str) -> Desired {
+fn desired(revision: u64, commit: &str, web_at: &str) -> Arc<Desired> {
     let at = |commit: &str| UnitAt {
         commit: commit.into(),
         held: None,
         may_delete: true,
     };
-    Desired {
+    Arc::new(Desired {
         revision,
         commit: Some(commit.into()),
         units: ["shop", "other"].map(|unit| (Unit(unit.into()), at(commit))).into(),
         rows: [row(web(), web_at), row(other(), OLD)].into(),
         ..Desired::default()
-    }
+    })
 }
 
 fn report(commit: &str, outcome: Outcome, status: Value, reason: &str, of_other: Outcome) -> Report {
@@ -53,12 +53,14 @@ fn report(commit: &str, outcome: Outcome, status: Value, reason: &str, of_other:
             reason: reason.into(),
             position: None,
             status,
+            stale: false,
         };
         let report = UnitReport {
             commit: commit.into(),
             outcome,
             reason: reason.into(),
             objects: [(key.clone(), object)].into(),
+            removing: Vec::new(),
         };
         (Unit::of(&key), report)
     };
@@ -77,14 +79,20 @@ fn report(commit: &str, outcome: Outcome, status: Value, reason: &str, of_other:
     }
 }
 
-fn three(_: &Key) -> Option<i64> {
-    Some(3)
+/// The store with a Deployment of three replicas and nothing else.
+fn three(key: &Key) -> Option<Arc<Object>> {
+    let value = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "web", "namespace": "shop", "generation": 2},
+        "spec": {"replicas": 3},
+    });
+    (*key == web()).then(|| Arc::new(Object::from_value(value).expect("it is valid")))
 }
 
 #[test]
 fn a_rollout_is_told_as_it_changes_and_ends_converged() {
     let before = desired(1, OLD, OLD);
-    let mut follower = Follower::of_push(NEW.into(), Before::of(&before));
+    let mut follower = Follower::of_push(NEW.into(), Before::of(before.clone()));
     let converged = Outcome::Converged;
     assert_eq!(follower.look(&before, None, three), (vec![], None));
 
@@ -94,7 +102,19 @@ fn a_rollout_is_told_as_it_changes_and_ends_converged() {
     assert_eq!(lines, ["aaaaaaaaaa is recorded: 1 object in 1 unit"]);
     assert_eq!(end, None, "the report is not on this commit yet");
 
-    let one = json!({"updatedReplicas": 1});
+    let one = json!({"updatedReplicas": 1, "observedGeneration": 2});
+    let old = json!({"updatedReplicas": 3, "availableReplicas": 3, "observedGeneration": 1});
+    let mut unobserved = report(NEW, Outcome::Progressing, old, "", converged);
+    assert_eq!(
+        follower.look(&after, Some(&unobserved), three),
+        (vec![], None),
+        "the numbers are those of the old generation"
+    );
+    let shop = unobserved.units.get_mut(&Unit::of(&web())).expect("it is there");
+    let object = shop.objects.get_mut(&web()).expect("it is there");
+    object.status = one.clone();
+    object.stale = true;
+    assert_eq!(follower.look(&after, Some(&unobserved), three), (vec![], None));
     let moving = report(NEW, Outcome::Progressing, one.clone(), "", converged);
     let (lines, end) = follower.look(&after, Some(&moving), three);
     assert_eq!(
@@ -121,7 +141,7 @@ fn a_rollout_is_told_as_it_changes_and_ends_converged() {
 
 #[test]
 fn a_push_ends_by_its_own_units_and_a_sync_by_all() {
-    let (before, after) = (Before::of(&desired(1, OLD, OLD)), desired(2, NEW, NEW));
+    let (before, after) = (Before::of(desired(1, OLD, OLD)), desired(2, NEW, NEW));
     let reached = |outcome| Some(End::Reached(outcome));
     use Outcome::{Converged, Failed, Held, Progressing};
     for (mine, others, push, sync) in [
@@ -152,7 +172,7 @@ fn a_push_ends_by_its_own_units_and_a_sync_by_all() {
 #[test]
 fn a_newer_commit_supersedes_and_a_broken_source_does_not() {
     let before = desired(1, OLD, OLD);
-    let follower = || Follower::of_push(NEW.into(), Before::of(&before));
+    let follower = || Follower::of_push(NEW.into(), Before::of(before.clone()));
     let superseded = Some(End::Superseded(NEWER.into()));
     assert_eq!(follower().look(&desired(2, NEWER, OLD), None, three).1, superseded);
 
@@ -162,7 +182,7 @@ fn a_newer_commit_supersedes_and_a_broken_source_does_not() {
 
     let broken = Desired {
         source_error: Some("the branch main is gone".into()),
-        ..desired(2, OLD, OLD)
+        ..Desired::clone(&desired(2, OLD, OLD))
     };
     let mut waiting = follower();
     let (lines, end) = waiting.look(&broken, None, three);
@@ -173,7 +193,7 @@ fn a_newer_commit_supersedes_and_a_broken_source_does_not() {
 
 #[test]
 fn failures_carry_their_reason_and_held_deletions_their_confirmation() {
-    let before = Before::of(&desired(1, OLD, OLD));
+    let before = Before::of(desired(1, OLD, OLD));
     let after = desired(2, NEW, NEW);
     let converged = Outcome::Converged;
     let failed = report(
@@ -207,10 +227,59 @@ fn failures_carry_their_reason_and_held_deletions_their_confirmation() {
 
 #[test]
 fn a_commit_that_sets_nothing_waits_for_everything() {
-    let before = Before::of(&desired(1, OLD, OLD));
+    let before = Before::of(desired(1, OLD, OLD));
     let mut follower = Follower::of_push(NEW.into(), before);
     let report = report(NEW, Outcome::Converged, Value::Null, "", Outcome::Converged);
     let (lines, end) = follower.look(&desired(2, NEW, OLD), Some(&report), three);
     assert_eq!(lines, ["aaaaaaaaaa is recorded and sets nothing new"]);
     assert_eq!(end, Some(End::Reached(Outcome::Converged)));
+}
+
+#[test]
+fn removals_are_told_and_waited_for() {
+    let converged = Outcome::Converged;
+    let map = |name: &str| Key::namespaced(Kind::ConfigMap, "shop", name);
+    let removed: Vec<Key> = ["a", "b", "c"].map(map).into();
+    let mut before = Desired::clone(&desired(1, OLD, OLD));
+    before.rows.extend(removed.iter().map(|key| row(key.clone(), OLD)));
+    let before = Before::of(Arc::new(before));
+    let at = |removing: &[Key]| {
+        let mut report = report(NEW, converged, Value::Null, "as declared", converged);
+        let shop = report.units.get_mut(&Unit::of(&web())).expect("it is there");
+        shop.removing = removing.to_vec();
+        if !removing.is_empty() {
+            shop.outcome = Outcome::Progressing;
+        }
+        report
+    };
+    let mut follower = Follower::of_push(NEW.into(), before.clone());
+    let after = desired(2, NEW, OLD);
+    let (lines, end) = follower.look(&after, Some(&at(&removed)), three);
+    assert_eq!(lines, ["aaaaaaaaaa is recorded: 3 objects to remove"]);
+    assert_eq!(end, None);
+    assert_eq!(
+        follower.look(&after, Some(&at(&removed[1..])), three),
+        (vec!["shop: 1 of 3 removed".to_owned()], None)
+    );
+    // What is not on its way and yet there, because it is kept, is not told as removed.
+    let there = |key: &Key| {
+        let value = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "b", "namespace": "shop"}});
+        (*key == map("b")).then(|| Arc::new(Object::from_value(value).expect("it is valid")))
+    };
+    let (lines, _) = Follower::of_push(NEW.into(), before).look(&after, Some(&at(&[])), there);
+    assert_eq!(lines[1], "shop: 2 of 3 removed");
+    let (lines, end) = follower.look(&after, Some(&at(&[])), three);
+    assert_eq!(lines, ["shop: 3 of 3 removed", "unit shop: converged: as declared"]);
+    assert_eq!(end, Some(End::Reached(converged)));
+
+    let mut sync = Follower::of_sync(NEW.into(), Before::of(after.clone()));
+    let mut report = at(&removed);
+    let shop = report.units.get_mut(&Unit::of(&web())).expect("it is there");
+    shop.reason = "3 objects are being removed".to_owned();
+    let (lines, end) = sync.look(&after, Some(&report), three);
+    assert_eq!(
+        lines[1..],
+        ["unit shop: progressing: 3 objects are being removed".to_owned()]
+    );
+    assert_eq!(end, None, "what an earlier commit removes counts in a sync");
 }

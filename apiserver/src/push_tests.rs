@@ -43,6 +43,7 @@ fn publish(harness: &Harness, commit: &str, outcome: Outcome, held: Option<HeldD
         outcome,
         reason: String::new(),
         objects: Default::default(),
+        removing: Vec::new(),
     };
     harness.store.publish_report(Arc::new(Report {
         commit: Some(commit.into()),

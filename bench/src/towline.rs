@@ -74,6 +74,7 @@ impl Towline {
             towline.git(&["config", "http.sslCAInfo", &ca.display().to_string()])?;
             identify(&towline.repo())?;
             towline.git(&["checkout", "--quiet", "-B", "main"])?;
+            base(&towline.repo())?;
         }
         Ok(towline)
     }
@@ -285,6 +286,11 @@ impl Towline {
         let identity: Value = serde_json::from_str(&fs::read_to_string(self.data().join("agent/identity.json"))?)?;
         let label = format!("label=dev.towline.node-uid={}", identity["node_uid"].as_str().unwrap_or("none"));
         let host = format!("unix://{}", self.socket.display());
+        // A run that broke off leaves its containers.
+        let left = run(Command::new("docker").args(["-H", &host, "ps", "-aq", "--filter", &format!("label={}", self.label()?)]))?;
+        for container in left.split_whitespace() {
+            run(Command::new("docker").args(["-H", &host, "rm", "-f", container]))?;
+        }
         let networks = run(Command::new("docker").args(["-H", &host, "network", "ls", "-q", "--filter", &label]))?;
         for network in networks.split_whitespace() {
             run(Command::new("docker").args(["-H", &host, "network", "rm", network]))?;
@@ -305,9 +311,16 @@ fn init(repo: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(repo)?;
     run(Command::new("git").arg("-C").arg(repo).args(["init", "--quiet", "--initial-branch=main"]))?;
     identify(repo)?;
-    fs::write(repo.join("README.md"), "A measured repository.\n")?;
+    base(repo)?;
     run(Command::new("git").arg("-C").arg(repo).args(["add", "--all"]))?;
     run(Command::new("git").arg("-C").arg(repo).args(["commit", "--quiet", "-m", "Begin"]))?;
+    Ok(())
+}
+
+/// What always stays: a repository that declares nothing at all would hold its last deletion.
+fn base(repo: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(repo.join("namespaces/bench"))?;
+    fs::write(repo.join("namespaces/bench/base.yaml"), manifest(0, 0).replace("settings-0", "base"))?;
     Ok(())
 }
 

@@ -221,13 +221,15 @@ impl Driver {
 
     fn take_revision(&mut self) {
         let mut touched = Vec::new();
+        let view = self.store.view();
         let desired = self.store.desired();
         tracing::debug!(
             revision = desired.revision,
             commit = desired.commit.as_ref().map(|commit| commit.short()),
             "a new revision"
         );
-        self.index.set_desired(desired, &mut touched);
+        self.index.set_desired(&view, desired, &mut touched);
+        drop(view);
         for work in touched {
             self.queue.add(work);
         }

@@ -3,6 +3,8 @@
 //! It answers what a look at one key cannot afford to search for, and maps each change to the keys
 //! that must be looked at. It can be rebuilt from the store at any time.
 
+mod map;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -15,10 +17,10 @@ use schemas::{Key, Kind, Now, Object, Uid, Unit};
 use store::{Change, Desired, View};
 
 use crate::{
-    deployment, garbage, namespace, nodes, pod_garbage, pods,
+    garbage, namespace, nodes, pod_garbage, pods,
     queue::{Controller, Work},
-    release::{self, waves},
-    replicaset,
+    release::{self, autoscaling, waves},
+    removals::Removals,
     scheduler::cluster::Cluster,
 };
 
@@ -30,6 +32,12 @@ pub(crate) struct Index {
     managed: BTreeMap<Unit, BTreeSet<Key>>,
     /// Those of them that are not declared any more.
     undeclared: BTreeSet<Key>,
+    /// What git declares no longer, with what it owns, until all of it is gone.
+    pub(crate) removals: Removals,
+    /// What autoscalers scale.
+    pub(crate) scaled: autoscaling::Scaled,
+    /// A node has registered once.
+    pub(crate) had_node: bool,
     waves: BTreeMap<i64, BTreeSet<Key>>,
     /// Pods and ReplicaSets that nobody controls, by namespace.
     strays: FxHashMap<(Kind, Arc<str>), BTreeSet<Key>>,
@@ -44,6 +52,8 @@ pub(crate) struct Index {
     pub(crate) retry_parked: bool,
 }
 
+use map::is_garbage;
+
 /// Keys to look at.
 pub(crate) type Touched = Vec<Work>;
 
@@ -55,10 +65,14 @@ impl Index {
             ..Self::default()
         };
         let mut touched = Vec::new();
+        let mut leaving = Vec::new();
         for info in schemas::kind::KINDS {
             for object in view.list(info.kind, None) {
-                index.take(&object.key(), None, Some(object), now, &mut touched);
+                index.take(view, &object.key(), None, Some(object), now, &mut touched);
                 touched.clear();
+                if object.is_deleting() && release::is_managed(object) && !desired.rows.contains_key(&object.key()) {
+                    leaving.push(object.clone());
+                }
                 if info.kind == Kind::Pod && pods::is_ready(object) {
                     let since = pods::condition(object, "Ready").and_then(|it| it["lastTransitionTime"].as_str());
                     let ago = since
@@ -71,7 +85,10 @@ impl Index {
                 }
             }
         }
-        index.set_desired(desired, &mut touched);
+        index.set_desired(view, desired, &mut touched);
+        for object in leaving {
+            index.removals.add(view, &object);
+        }
         index
     }
 
@@ -109,7 +126,7 @@ impl Index {
     }
 
     /// Takes a new revision over; touches the rows that changed.
-    pub(crate) fn set_desired(&mut self, desired: Arc<Desired>, touched: &mut Touched) {
+    pub(crate) fn set_desired(&mut self, view: &View<'_>, desired: Arc<Desired>, touched: &mut Touched) {
         let old = std::mem::replace(&mut self.desired, desired.clone());
         let mut put = |key: &Key| {
             touched.push(Work::new(Controller::Release, key.clone()));
@@ -132,6 +149,7 @@ impl Index {
             }
             self.waves.entry(wave).or_default().insert(key.clone());
             self.undeclared.remove(key);
+            self.removals.forget(key);
         }
         for (key, row) in &old.rows {
             if !desired.rows.contains_key(key) {
@@ -140,11 +158,17 @@ impl Index {
                 if self.managed.get(&Unit::of(key)).is_some_and(|unit| unit.contains(key)) {
                     self.undeclared.insert(key.clone());
                 }
+                if let Some(live) = view.get(key).filter(|live| release::is_managed(live)) {
+                    self.removals.add(view, live);
+                }
             }
         }
         if old.revision == 0 {
             let all = self.managed.values().flatten();
             self.undeclared = all.filter(|key| !desired.rows.contains_key(*key)).cloned().collect();
+            for live in self.undeclared.iter().filter_map(|key| view.get(key)) {
+                self.removals.add(view, live);
+            }
         }
         touched.push(Work::all(Controller::Release));
         touched.push(Work::all(Controller::Report));
@@ -156,22 +180,23 @@ impl Index {
             return;
         };
         let key = object.key();
-        self.take(&key, change.old.as_ref(), change.new.as_ref(), now, touched);
+        self.take(view, &key, change.old.as_ref(), change.new.as_ref(), now, touched);
         self.map(view, &key, change, touched);
     }
 
     /// Keeps the cache current.
     fn take(
         &mut self,
+        view: &View<'_>,
         key: &Key,
         old: Option<&Arc<Object>>,
         new: Option<&Arc<Object>>,
         now: Now,
         touched: &mut Touched,
     ) {
-        let live = new.filter(|new| !new.is_deleting());
+        let managed = new.filter(|new| release::is_managed(new));
         let unit = Unit::of(key);
-        if live.is_some_and(|live| release::is_managed(live)) {
+        if managed.is_some_and(|managed| !managed.is_deleting()) {
             self.managed.entry(unit).or_default().insert(key.clone());
             if !self.desired.rows.contains_key(key) && self.desired.revision > 0 && self.undeclared.insert(key.clone())
             {
@@ -180,6 +205,16 @@ impl Index {
         } else {
             remove_from(&mut self.managed, &unit, key);
             self.undeclared.remove(key);
+        }
+        let mut moved = self.removals.take(view, old, new);
+        if let Some(managed) = managed
+            && self.desired.revision > 0
+            && !self.desired.rows.contains_key(key)
+        {
+            moved |= self.removals.add(view, managed);
+        }
+        if moved {
+            touched.push(Work::all(Controller::Report));
         }
         match key.kind {
             Kind::Pod => self.take_pod(key, old, new, now, touched),
@@ -195,6 +230,13 @@ impl Index {
                 }
             }
             Kind::Node => self.take_node(key, new, now, touched),
+            Kind::HorizontalPodAutoscaler => {
+                for target in self.scaled.take(old, new) {
+                    if self.desired.rows.contains_key(&target) {
+                        touched.push(Work::new(Controller::Release, target));
+                    }
+                }
+            }
             _ => {}
         }
     }
@@ -256,11 +298,13 @@ impl Index {
             && !self.missing.contains_key(node)
         {
             self.missing.insert(node.clone(), now.monotonic);
+            self.had_node = true;
             touched.push(Work::all(Controller::PodGarbage));
         }
     }
 
     fn take_node(&mut self, key: &Key, new: Option<&Arc<Object>>, now: Now, touched: &mut Touched) {
+        self.had_node = true;
         if self.cluster.put_node(&key.name, new.map(|new| &**new)) {
             self.retry_parked = true;
             touched.push(Work::all(Controller::Scheduler));
@@ -282,133 +326,6 @@ impl Index {
             .retain(|(node, taint), _| *node != key.name || taints.contains(taint));
         for taint in taints {
             self.taints.entry((key.name.clone(), taint)).or_insert(now.monotonic);
-        }
-    }
-
-    /// Maps a change to the keys that must be looked at.
-    fn map(&self, view: &View<'_>, key: &Key, change: &Change, touched: &mut Touched) {
-        let (old, new) = (change.old.as_ref(), change.new.as_ref());
-        let mut add = |controller, key: Key| touched.push(Work::new(controller, key));
-        let content = match (old, new) {
-            (Some(old), Some(new)) => old.body.hash() != new.body.hash() || old.meta != new.meta,
-            _ => true,
-        };
-        if self.desired.rows.contains_key(key) {
-            add(Controller::Report, key.clone());
-            if content {
-                add(Controller::Release, key.clone());
-            }
-        }
-        self.map_garbage(view, key, change, &mut add);
-        match key.kind {
-            Kind::Namespace => {
-                add(Controller::Namespaces, key.clone());
-                if new.is_none() {
-                    // What was waiting for its end comes back.
-                    let unit = self
-                        .desired
-                        .rows
-                        .iter()
-                        .filter(|(row, _)| row.namespace.as_deref() == Some(&*key.name));
-                    unit.for_each(|(row, _)| add(Controller::Release, row.clone()));
-                }
-            }
-            Kind::Deployment => add(Controller::Deployments, key.clone()),
-            Kind::ReplicaSet => {
-                if content {
-                    add(Controller::ReplicaSets, key.clone());
-                }
-                let mut owners: Vec<Key> = [old, new]
-                    .into_iter()
-                    .flatten()
-                    .filter_map(|set| deployment::controller_of(set))
-                    .collect();
-                owners.dedup();
-                for owner in owners {
-                    add(Controller::Deployments, owner);
-                }
-                if content && let Some(stray) = new.filter(|new| new.controller().is_none() && !new.is_deleting()) {
-                    for workload in matching(view, Kind::Deployment, stray) {
-                        add(Controller::Deployments, workload);
-                    }
-                }
-            }
-            Kind::Pod => self.map_pod(view, change, content, &mut add),
-            Kind::Node => {
-                add(Controller::Nodes, Work::all(Controller::Nodes).key);
-                add(Controller::Report, key.clone());
-            }
-            _ => {}
-        }
-        // A namespace in deletion waits for its last object.
-        if new.is_none()
-            && let Some(space) = &key.namespace
-        {
-            let space = namespace::key(space);
-            if view.get(&space).is_some_and(|space| space.is_deleting()) {
-                add(Controller::Namespaces, space);
-            }
-        }
-    }
-
-    fn map_pod(&self, view: &View<'_>, change: &Change, content: bool, add: &mut impl FnMut(Controller, Key)) {
-        let (old, new) = (change.old.as_ref(), change.new.as_ref());
-        let mut owners: Vec<Key> = [old, new]
-            .into_iter()
-            .flatten()
-            .filter_map(|pod| replicaset::controller_of(pod))
-            .collect();
-        owners.dedup();
-        for owner in owners {
-            let set = view.get(&owner);
-            if self.desired.rows.contains_key(&owner) {
-                add(Controller::Report, owner.clone());
-            }
-            if let Some(deployment) = set.and_then(|set| deployment::controller_of(set)) {
-                if new.is_none() {
-                    // Recreate waits for the last old pod.
-                    add(Controller::Deployments, deployment.clone());
-                }
-                if self.desired.rows.contains_key(&deployment) {
-                    add(Controller::Report, deployment);
-                }
-            }
-            add(Controller::ReplicaSets, owner);
-        }
-        if content && let Some(stray) = new.filter(|new| new.controller().is_none() && pods::is_active(new)) {
-            for set in matching(view, Kind::ReplicaSet, stray) {
-                add(Controller::ReplicaSets, set);
-            }
-        }
-        let nodes = [old, new].into_iter().flatten().filter_map(|pod| pod.node.as_ref());
-        if content
-            && nodes
-                .into_iter()
-                .any(|node| self.taints.keys().any(|(tainted, _)| tainted == node))
-        {
-            add(Controller::Nodes, Work::all(Controller::Nodes).key);
-        }
-    }
-
-    fn map_garbage(&self, view: &View<'_>, key: &Key, change: &Change, add: &mut impl FnMut(Controller, Key)) {
-        match (&change.old, &change.new) {
-            (Some(old), None) => {
-                for dependent in view.owned_by(&old.uid()) {
-                    add(Controller::Garbage, dependent.key());
-                }
-                for owner in old.meta.owner_references.iter().flatten() {
-                    let owner = view.by_uid(&Uid::from(owner.uid.as_str()));
-                    if let Some(owner) = owner.filter(|owner| garbage::waits_for_dependents(owner)) {
-                        add(Controller::Garbage, owner.key());
-                    }
-                }
-            }
-            (_, Some(new)) => {
-                if garbage::waits_for_dependents(new) || is_garbage(view, new) {
-                    add(Controller::Garbage, key.clone());
-                }
-            }
-            (None, None) => {}
         }
     }
 
@@ -455,29 +372,6 @@ impl Index {
     pub(crate) fn forget_missing(&mut self, node: &str) {
         self.missing.remove(node);
     }
-}
-
-/// An object whose owners are partly or all gone, or wait for it.
-fn is_garbage(view: &View<'_>, object: &Object) -> bool {
-    !object.is_deleting()
-        && object.meta.owner_references.iter().flatten().any(|owner| {
-            view.by_uid(&Uid::from(owner.uid.as_str()))
-                .is_none_or(|owner| owner.is_deleting() && garbage::waits_for_dependents(owner))
-        })
-}
-
-/// Workloads of a kind whose selector matches a stray. Strays are rare: this may search a namespace.
-fn matching(view: &View<'_>, kind: Kind, stray: &Object) -> Vec<Key> {
-    let selects = |workload: &Arc<Object>| {
-        let selector = workload.body.value().get("spec").and_then(|spec| spec.get("selector"));
-        let selector = selector.and_then(|selector| serde_json::from_value(selector.clone()).ok());
-        schemas::selector::Selector::from_optional(selector.as_ref())
-            .is_ok_and(|selector| !selector.is_everything() && selector.matches_object(stray))
-    };
-    view.list(kind, Some(stray.namespace()))
-        .filter(|workload| selects(workload))
-        .map(|workload| workload.key())
-        .collect()
 }
 
 fn remove_from<K: Ord>(map: &mut BTreeMap<K, BTreeSet<Key>>, at: &K, key: &Key) {

@@ -21,6 +21,7 @@ pub mod pod_garbage;
 pub mod pods;
 pub mod queue;
 pub mod release;
+mod removals;
 pub mod replicaset;
 pub mod report;
 pub mod scheduler;

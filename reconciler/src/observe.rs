@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use rustc_hash::FxHashMap;
-use schemas::{ContentHash, Key, Kind, Now, Object, Uid, kind::KINDS, labels};
+use rustc_hash::{FxHashMap, FxHashSet};
+use schemas::{ContentHash, Key, Kind, Now, Object, Uid, Unit, kind::KINDS, labels};
 use store::{Heartbeats, Store, View};
 
 use crate::{
@@ -50,6 +50,7 @@ pub(crate) fn release(store: &Store, view: &View<'_>, index: &Index, keys: &[Key
         gate: gate(store, index),
         more,
         deletions: deletions(store, view, index),
+        scaled: keys.iter().filter(|key| index.scaled.contains(key)).cloned().collect(),
         desired,
     }
 }
@@ -213,7 +214,11 @@ pub(crate) fn scheduler(view: &View<'_>, index: &mut Index) -> scheduler::World 
     } else {
         index.cluster.nodes()
     };
-    scheduler::World { nodes, pods }
+    scheduler::World {
+        nodes,
+        pods,
+        no_node_yet: !index.had_node,
+    }
 }
 
 pub(crate) fn garbage(view: &View<'_>, key: &Key) -> Option<garbage::World> {
@@ -301,9 +306,11 @@ pub(crate) fn report(
     keys: &[Key],
     now: Now,
 ) -> report::World {
+    let verdict = release::budget::judge(&index.desired, &deletions(store, view, index), now);
     let mut world = report::World {
         desired: index.desired.clone(),
-        held: release::budget::judge(&index.desired, &deletions(store, view, index), now).held,
+        removing: removing(index, &verdict),
+        held: verdict.held,
         ..report::World::default()
     };
     for key in keys.iter().filter(|key| !key.name.is_empty()) {
@@ -329,6 +336,19 @@ pub(crate) fn report(
         });
     }
     world
+}
+
+/// What goes and is not gone, by unit. What is undeclared and neither deleted yet nor about to be is
+/// held, or kept for another reason.
+fn removing(index: &Index, verdict: &release::budget::Verdict) -> BTreeMap<Unit, Vec<Key>> {
+    let going: FxHashSet<Key> = verdict.delete.iter().map(|object| object.key()).collect();
+    let mut removing: BTreeMap<Unit, Vec<Key>> = BTreeMap::new();
+    for key in index.removals.keys() {
+        if going.contains(key) || !index.undeclared().contains(key) {
+            removing.entry(Unit::of(key)).or_default().push(key.clone());
+        }
+    }
+    removing
 }
 
 /// The pods of a workload's current content.

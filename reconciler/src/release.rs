@@ -3,6 +3,7 @@
 //! It sets and removes only the fields that manifests declare or declared before. Creates and updates
 //! come first, wave by wave; deletions last, and within the [`budget`].
 
+pub(crate) mod autoscaling;
 pub mod budget;
 mod change;
 pub mod waves;
@@ -33,6 +34,8 @@ pub struct World {
     pub live: FxHashMap<Key, Arc<Object>>,
     /// The live Namespaces that these rows are in.
     pub namespaces: BTreeMap<Arc<str>, Arc<Object>>,
+    /// Rows whose replicas an autoscaler sets.
+    pub scaled: BTreeSet<Key>,
     /// Later waves than this wait, and for what.
     pub gate: Option<waves::Gate>,
     /// Rows that are not in this batch still wait: deletions come later.
@@ -80,7 +83,7 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
                 }
             }
         }
-        match change::change(row, world.live.get(&row.key), now, ids) {
+        match change::change(row, world.live.get(&row.key), world.scaled.contains(&row.key), now, ids) {
             Change::None => {}
             Change::Write(write) => writes.push(write),
             Change::Recreate(delete, why) => {

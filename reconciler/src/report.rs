@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rustc_hash::FxHashMap;
 use schemas::{
-    Commit, ContentHash, Key, Now, Object, Unit,
+    Commit, ContentHash, Key, Kind, Now, Object, Unit,
     health::{self, Related},
     report::{HeldDeletions, ObjectReport, Outcome, Position, Report, UnitReport},
 };
@@ -51,6 +51,8 @@ pub struct World {
     /// Nodes that changed; none: removed.
     pub nodes: Vec<(Arc<str>, Option<Arc<Object>>)>,
     pub held: Option<HeldDeletions>,
+    /// What is being removed, until it is gone.
+    pub removing: BTreeMap<Unit, Vec<Key>>,
 }
 
 /// The newest report, and how long things have stalled.
@@ -120,7 +122,8 @@ impl Tracker {
                 plan.look_again(self.next - now.monotonic);
             } else {
                 self.changed = false;
-                let objects = u32::try_from(self.objects).unwrap_or(u32::MAX);
+                let leaving: usize = world.removing.values().map(Vec::len).sum();
+                let objects = u32::try_from(self.objects + leaving).unwrap_or(u32::MAX);
                 self.next = now.monotonic + COST.saturating_mul(objects);
                 plan.steps.push(Step::Publish(Arc::new(self.report.clone())));
             }
@@ -150,6 +153,7 @@ impl Tracker {
             outcome: Outcome::Progressing,
             reason: String::new(),
             objects: BTreeMap::new(),
+            removing: Vec::new(),
         });
         match unit.objects.get_mut(&seen.key) {
             Some(old) if *old == new => {}
@@ -203,11 +207,13 @@ impl Tracker {
         if self.fails(seen, row, outcome, stalled, now, plan) {
             outcome = Outcome::Failed;
         }
+        let observed = seen.live.as_deref().is_none_or(is_observed);
         ObjectReport {
             outcome,
             reason,
             position: Some(position),
             status,
+            stale: seen.released != Some(row.hash) || !observed,
         }
     }
 
@@ -285,25 +291,41 @@ impl Tracker {
         }
         report.source_error.clone_from(&desired.source_error);
         report.units.retain(|name, unit| {
-            let stays = desired.units.contains_key(name) || !unit.objects.is_empty();
+            let stays = desired.units.contains_key(name)
+                || !unit.objects.is_empty()
+                || (world.removing.contains_key(name) && desired.commit.is_some());
             self.changed |= !stays;
             stays
         });
-        for (name, at) in &desired.units {
+        let declared = desired
+            .units
+            .iter()
+            .map(|(name, at)| (name, Some(&at.commit), at.held.as_deref()));
+        // A unit of which nothing is declared any more stays until nothing of it is left.
+        let leaving = world.removing.keys().filter(|name| !desired.units.contains_key(*name));
+        let leaving = leaving.map(|name| (name, desired.commit.as_ref(), None));
+        for (name, commit, why_held) in declared.chain(leaving) {
+            let Some(commit) = commit else { continue };
             let unit = report.units.entry(name.clone()).or_insert_with(|| UnitReport {
-                commit: at.commit.clone(),
+                commit: commit.clone(),
                 outcome: Outcome::Converged,
                 reason: String::new(),
                 objects: BTreeMap::new(),
+                removing: Vec::new(),
             });
+            let removing = world.removing.get(name).map_or(&[][..], Vec::as_slice);
+            if unit.removing != removing {
+                unit.removing = removing.to_vec();
+                self.changed = true;
+            }
             let (outcome, reason) = sum(
                 unit,
-                at.held.as_deref(),
+                why_held,
                 held.as_ref()
                     .filter(|held| held.objects.iter().any(|key| Unit::of(key) == *name)),
             );
-            self.changed |= unit.outcome != outcome || unit.reason != reason || unit.commit != at.commit;
-            unit.commit = at.commit.clone();
+            self.changed |= unit.outcome != outcome || unit.reason != reason || unit.commit != *commit;
+            unit.commit = commit.clone();
             unit.outcome = outcome;
             unit.reason = reason;
         }
@@ -338,7 +360,7 @@ impl Tracker {
     }
 }
 
-/// The outcome of a unit: the worst of its objects, or held.
+/// The outcome of a unit: the worst of its objects, on the way while something of it goes, or held.
 fn sum(unit: &UnitReport, held: Option<&str>, deletions: Option<&HeldDeletions>) -> (Outcome, String) {
     let mut outcome = Outcome::Converged;
     let mut first = None;
@@ -356,6 +378,13 @@ fn sum(unit: &UnitReport, held: Option<&str>, deletions: Option<&HeldDeletions>)
         Some((key, object)) if count == 1 => format!("{key}: {}", object.reason),
         Some((key, object)) => format!("{key} and {} more: {}", count - 1, object.reason),
     };
+    if outcome < Outcome::Progressing && !unit.removing.is_empty() {
+        outcome = Outcome::Progressing;
+        reason = match unit.removing.len() {
+            1 => "1 object is being removed".to_owned(),
+            several => format!("{several} objects are being removed"),
+        };
+    }
     for why in [held, deletions.map(|held| held.reason.as_str())].into_iter().flatten() {
         if outcome < Outcome::Held {
             outcome = Outcome::Held;
@@ -395,6 +424,16 @@ fn drop_times(value: &mut Value) {
     }
 }
 
+/// Whether the status is about the newest content, where the kind's status tells.
+fn is_observed(live: &Object) -> bool {
+    let tells = matches!(
+        live.kind,
+        Kind::Deployment | Kind::ReplicaSet | Kind::ReplicationController | Kind::DaemonSet | Kind::StatefulSet
+    );
+    let observed = live.status.as_deref().and_then(|status| status["observedGeneration"].as_i64());
+    !tells || observed.unwrap_or(0) >= live.meta.generation.unwrap_or(0)
+}
+
 fn node_report(node: &Object) -> ObjectReport {
     let health = health::object_health(node, Related::default());
     let mut status = node.status.as_deref().cloned().unwrap_or(Value::Null);
@@ -404,6 +443,7 @@ fn node_report(node: &Object) -> ObjectReport {
         reason: health.reason,
         position: None,
         status,
+        stale: false,
     }
 }
 

@@ -36,6 +36,8 @@ const NAME: &str = "default-scheduler";
 pub struct World {
     pub nodes: Vec<(Arc<Facts>, Used)>,
     pub pods: Vec<Arc<Object>>,
+    /// No node has registered in this cluster so far: that pods wait is no cause for warnings.
+    pub no_node_yet: bool,
 }
 
 /// What was found for pods of one spec.
@@ -103,7 +105,9 @@ pub fn plan(world: &World, now: Now) -> Plan {
                 plan.wait(pod.key(), "Unschedulable", message.clone());
                 if let Some(write) = park(pod, "Unschedulable", &message, now) {
                     parks.push(write);
-                    plan.warn(Controller::Scheduler.name(), pod, "FailedScheduling", message);
+                    if !world.no_node_yet {
+                        plan.warn(Controller::Scheduler.name(), pod, "FailedScheduling", message);
+                    }
                 }
             }
         }

@@ -48,16 +48,11 @@ async fn a_deployment_converges_rolls_scales_and_goes() {
     assert_eq!(live.annotation(schemas::labels::REVISION), Some("2"));
 
     cluster.declare(vec![namespace("shop")]).await;
-    cluster
-        .wait("the pods are gone", || {
-            cluster.store.list(Kind::Pod, Some("shop")).items.is_empty()
-        })
-        .await;
-    cluster
-        .wait("the sets are gone", || {
-            cluster.store.list(Kind::ReplicaSet, Some("shop")).items.is_empty()
-        })
-        .await;
+    cluster.converged().await;
+    for kind in [Kind::Deployment, Kind::ReplicaSet, Kind::Pod] {
+        let left = cluster.store.list(kind, Some("shop")).items;
+        assert!(left.is_empty(), "a removal is over when all is gone: {left:?}");
+    }
     cluster.stop().await;
 }
 
@@ -178,11 +173,12 @@ async fn a_deleted_namespace_takes_its_contents_along_and_comes_back() {
     cluster.converged().await;
     let other = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": "default"}});
     cluster.declare(vec![other]).await;
-    cluster
-        .wait("the namespace is gone", || {
-            cluster.store.get(&Key::cluster(Kind::Namespace, "shop")).is_none()
-        })
-        .await;
+    cluster.converged().await;
+    assert!(
+        cluster.store.get(&Key::cluster(Kind::Namespace, "shop")).is_none(),
+        "its unit is reported until it is gone"
+    );
+    assert!(!cluster.report().units.contains_key(&schemas::Unit("shop".into())));
     assert!(cluster.store.list(Kind::Pod, Some("shop")).items.is_empty());
     cluster
         .declare(vec![namespace("shop"), deployment("shop", "web", "web:1", 2)])

@@ -62,6 +62,10 @@ pub struct ObjectReport {
     pub position: Option<Position>,
     /// The status that the status branch shows: pods are summed in their owner.
     pub status: serde_json::Value,
+    /// The status still tells of an older content: the newest is not applied, or its controller has
+    /// not observed it yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stale: bool,
 }
 
 /// One unit in a report.
@@ -73,6 +77,10 @@ pub struct UnitReport {
     pub reason: String,
     #[serde(with = "by_key")]
     pub objects: BTreeMap<Key, ObjectReport>,
+    /// Objects that are not declared any more and go, until they and what they own are gone. Those
+    /// whose deletion is held are not among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removing: Vec<Key>,
 }
 
 /// The whole cluster's report on the newest revision.

@@ -72,12 +72,22 @@ async fn measure(what: &str, store: &Store, class: Class, count: usize, write: i
         assert!(failed.is_none(), "{failed:?}");
     }
     let took = start.elapsed();
-    println!("{what:24} {count:7} rows {took:10.2?} {:8.0} rows/s, {}", count as f64 / took.as_secs_f64(), memory());
+    println!(
+        "{what:24} {count:7} rows {took:10.2?} {:8.0} rows/s, {}",
+        count as f64 / took.as_secs_f64(),
+        memory()
+    );
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let count = std::env::args().nth(1).and_then(|count| count.parse().ok()).unwrap_or(10_000);
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .init();
+    let count = std::env::args()
+        .nth(1)
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(10_000);
     let folder = tempfile::tempdir()?;
     std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     let start = Instant::now();
@@ -95,11 +105,22 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         status: None,
     })
     .await;
-    measure("status", &store, Class::Status, count, |n| Op::Status { key: key(n), status: status(n, "Running") }).await;
-    measure("status again", &store, Class::Status, count, |n| Op::Status { key: key(n), status: status(n + 1, "Running") }).await;
+    measure("status", &store, Class::Status, count, |n| Op::Status {
+        key: key(n),
+        status: status(n, "Running"),
+    })
+    .await;
+    measure("status again", &store, Class::Status, count, |n| Op::Status {
+        key: key(n),
+        status: status(n + 1, "Running"),
+    })
+    .await;
     let start = Instant::now();
     for n in 0..200 {
-        let op = Op::Status { key: key(n), status: status(n + 2, "Running") };
+        let op = Op::Status {
+            key: key(n),
+            status: status(n + 2, "Running"),
+        };
         store.write_one(Class::User, Write::new(op)).await?;
     }
     println!("one by one: {:.0} rows/s", 200.0 / start.elapsed().as_secs_f64());
@@ -111,7 +132,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let start = Instant::now();
     let store = open().await?;
     println!("loaded in {:.2?}, {}", start.elapsed(), memory());
-    measure("delete", &store, Class::Controller, count, |n| Op::Remove { key: key(n) }).await;
+    measure("delete", &store, Class::Controller, count, |n| Op::Remove {
+        key: key(n),
+    })
+    .await;
     store.close().await;
     postgres.stop().await;
     Ok(())

@@ -168,16 +168,10 @@ impl<'a> Judge<'a> {
         }
         well_formed(&key, &object)?;
         object.meta.resource_version = None;
-        object
-            .meta
-            .creation_timestamp
-            .clone_from(&old.meta.creation_timestamp);
+        object.meta.creation_timestamp.clone_from(&old.meta.creation_timestamp);
         if old.is_deleting() && !object.is_deleting() {
             // A deletion once begun is never taken back.
-            object
-                .meta
-                .deletion_timestamp
-                .clone_from(&old.meta.deletion_timestamp);
+            object.meta.deletion_timestamp.clone_from(&old.meta.deletion_timestamp);
             object.meta.deletion_grace_period_seconds = old.meta.deletion_grace_period_seconds;
         }
         object.node.clone_from(&old.node);

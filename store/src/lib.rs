@@ -4,6 +4,7 @@
 //! [`log::Log`] makes batches durable. Postgres is one log, memory is the other; above that seam the
 //! code is the same.
 
+mod ask;
 mod clock;
 mod copy;
 pub mod desired;
@@ -15,17 +16,20 @@ mod memory;
 #[cfg(test)]
 mod model_tests;
 pub mod notes;
+mod office;
 pub mod postgres;
 pub mod private;
 mod queue;
 mod retention;
 mod ring;
 mod shared;
+mod state;
 mod watch;
+mod watermark;
 pub mod write;
 mod writer;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use schemas::{Key, Kind, Object, node::Incarnation, now::Clock, report::Report};
@@ -37,6 +41,7 @@ pub use clock::SystemClock;
 pub use desired::{Confirmation, Desired, DesiredRow, Revision, RevisionWrite, UnitAt};
 pub use heartbeat::Heartbeats;
 pub use memory::{Fault, MemoryLog};
+pub use office::{Office, Pace};
 pub use postgres::{MasterKey, PostgresLog};
 pub use private::{PrivateError, PrivateOptions, PrivatePostgres};
 pub use queue::BatchLimits;
@@ -45,13 +50,15 @@ pub use ring::RingLimits;
 pub use shared::View;
 pub use watch::{Change, Gone, Scope, Watch};
 pub use write::{AuditLine, Class, Op, Unavailable, Write, WriteError};
-pub use writer::{Office, Pace};
 
+use ask::{Ask, Told};
 use intern::Interner;
 use notes::Note;
-use queue::{Answers, Ask, Job, Told};
+use office::Standpoint;
+use queue::{Answers, Job};
 use shared::Shared;
-use writer::{Standpoint, Writer};
+use watermark::Watermark;
+use writer::Writer;
 
 /// A handle to the store; clones share it.
 #[derive(Clone)]
@@ -83,6 +90,9 @@ pub struct Options {
     pub pace: Pace,
     pub ring: RingLimits,
     pub retention: Retention,
+    /// A file beside the database that says how far it had come: a database that was put back to an
+    /// older state while no server ran is found out by it, and becomes a new incarnation.
+    pub watermark: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -92,6 +102,7 @@ impl Default for Options {
             pace: Pace::default(),
             ring: RingLimits::default(),
             retention: Retention::default(),
+            watermark: None,
         }
     }
 }
@@ -131,12 +142,27 @@ impl Store {
             pace,
             ring,
             retention,
+            watermark,
         } = options;
         let now = clock.now();
-        let loaded = log.take_office(ring.max_rows).await?;
+        let mut loaded = log.take_office(ring.max_rows).await?;
+        let watermark = match &watermark {
+            Some(path) => Some(Watermark::read(path).await),
+            None => None,
+        };
+        if watermark
+            .as_ref()
+            .is_some_and(|mark| mark.is_past(&loaded.incarnation.0, loaded.batch))
+        {
+            tracing::error!(
+                version = loaded.version,
+                "the database was put back to an older state; taking a new incarnation"
+            );
+            loaded = log.reload(loaded.epoch, ring.max_rows).await?;
+        }
         let (epoch, batch) = (loaded.epoch, loaded.batch);
         let mut interner = Interner::default();
-        let (state, notes) = writer::state_of(loaded, &mut interner, ring, now);
+        let (state, notes) = state::state_of(loaded, &mut interner, ring, now);
         tracing::info!(epoch, version = state.objects.version(), "the store is open");
         let heartbeats = Heartbeats::default();
         heartbeats.take_office(clock.now().monotonic);
@@ -154,6 +180,7 @@ impl Store {
             batch,
             pace,
             ring,
+            watermark,
             closing: closing.clone(),
         };
         let writer = tokio::spawn(writer.run(receiver));
@@ -255,7 +282,10 @@ impl Store {
         }
         for (count, part) in parts {
             let part = match part {
-                Ok(answer) => self.in_time(asked, answer).await.and_then(|part| part.map_err(|_| gone())),
+                Ok(answer) => self
+                    .in_time(asked, answer)
+                    .await
+                    .and_then(|part| part.map_err(|_| gone())),
                 Err(why) => Err(why),
             };
             match part {
@@ -350,10 +380,7 @@ impl Store {
         self.asking(self.inner.log.audited(limit)).await
     }
 
-    async fn asking<T>(
-        &self,
-        answer: impl Future<Output = Result<T, log::LogError>>,
-    ) -> Result<T, Unavailable> {
+    async fn asking<T>(&self, answer: impl Future<Output = Result<T, log::LogError>>) -> Result<T, Unavailable> {
         match tokio::time::timeout(self.inner.pace.answer, answer).await {
             Ok(Ok(found)) => Ok(found),
             Ok(Err(error)) => Err(Unavailable(error.to_string())),

@@ -237,10 +237,7 @@ impl Log for MemoryLog {
                 database.revisions.remove(0);
             }
             database.audit.retain(|line| line.at >= tidy.audit_before);
-            database
-                .notes
-                .deliveries
-                .retain(|_, at| *at >= tidy.deliveries_before);
+            database.notes.deliveries.retain(|_, at| *at >= tidy.deliveries_before);
             Ok(false)
         })
     }

@@ -28,27 +28,34 @@ struct Toss {
 
 fn toss() -> impl Strategy<Value = Toss> {
     let version = prop_oneof![3 => Just(None), 1 => (0u8..40).prop_map(Some)];
-    (0u8..6, 0u8..5, 0u8..7, 0u8..3, 0u8..3, 0u8..3, version).prop_map(|(op, name, uid, body, owner, node, version)| Toss {
-        op,
-        name,
-        uid,
-        body,
-        owner,
-        node,
-        version,
+    (0u8..6, 0u8..5, 0u8..7, 0u8..3, 0u8..3, 0u8..3, version).prop_map(|(op, name, uid, body, owner, node, version)| {
+        Toss {
+            op,
+            name,
+            uid,
+            body,
+            owner,
+            node,
+            version,
+        }
     })
 }
 
 impl Toss {
     fn key(&self) -> Key {
-        Key::namespaced(Kind::Pod, if self.name % 2 == 0 { "a" } else { "b" }, &format!("p{}", self.name))
+        Key::namespaced(
+            Kind::Pod,
+            if self.name.is_multiple_of(2) { "a" } else { "b" },
+            &format!("p{}", self.name),
+        )
     }
 
     fn object(&self) -> Object {
         let key = self.key();
         let mut meta = json!({"name": &*key.name, "namespace": key.ns(), "uid": format!("u{}", self.uid)});
         if self.owner > 0 {
-            let owner = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "o", "uid": format!("o{}", self.owner)});
+            let owner =
+                json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "o", "uid": format!("o{}", self.owner)});
             meta["ownerReferences"] = json!([owner]);
         }
         if self.body == 2 {
@@ -57,7 +64,8 @@ impl Toss {
         if self.node == 2 {
             meta["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
         }
-        let value = json!({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {"hostname": self.body.to_string()}});
+        let value =
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {"hostname": self.body.to_string()}});
         Object::from_value(value).expect("a pod")
     }
 
@@ -66,7 +74,10 @@ impl Toss {
         let mut write = Write::new(match self.op {
             0 => Op::Create(self.object()),
             1 | 2 => Op::Replace(self.object()),
-            3 => Op::Status { key: self.key(), status },
+            3 => Op::Status {
+                key: self.key(),
+                status,
+            },
             4 => Op::Bind {
                 key: self.key(),
                 node: format!("n{}", self.node).as_str().into(),
@@ -133,7 +144,11 @@ impl Model {
                 if old.is_deleting() && !new.is_deleting() {
                     new.meta.deletion_timestamp = old.meta.deletion_timestamp.clone();
                 }
-                let had = old.meta.finalizers.as_ref().is_some_and(|finalizers| !finalizers.is_empty());
+                let had = old
+                    .meta
+                    .finalizers
+                    .as_ref()
+                    .is_some_and(|finalizers| !finalizers.is_empty());
                 if new.is_deleting() && had && new.meta.finalizers.is_none() {
                     self.objects.remove(at);
                     self.version += 1;
@@ -172,7 +187,11 @@ impl Model {
     }
 }
 
-fn judge(objects: &Objects, interner: &mut Interner, batch: &[Toss]) -> (Vec<Row>, Vec<Result<Arc<Object>, WriteError>>) {
+fn judge(
+    objects: &Objects,
+    interner: &mut Interner,
+    batch: &[Toss],
+) -> (Vec<Row>, Vec<Result<Arc<Object>, WriteError>>) {
     let mut judge = Judge::new(objects, interner);
     let answers = batch.iter().map(|toss| judge.judge(toss.write())).collect();
     (judge.finish(), answers)

@@ -16,13 +16,26 @@ use crate::{
 #[derive(Clone)]
 pub enum Note {
     Revision(Arc<RevisionWrite>),
-    Healthy { key: Key, content: ContentHash },
+    Healthy {
+        key: Key,
+        content: ContentHash,
+    },
     Confirmation(Confirmation),
-    Secret { name: String, value: Vec<u8> },
-    Delivery { source: String, id: String, at: Timestamp },
+    Secret {
+        name: String,
+        value: Vec<u8>,
+    },
+    Delivery {
+        source: String,
+        id: String,
+        at: Timestamp,
+    },
     Audit(AuditLine),
     /// None removes the document.
-    Document { name: String, value: Option<Value> },
+    Document {
+        name: String,
+        value: Option<Value>,
+    },
 }
 
 /// The notes in memory. Revisions before the newest and the audit stay in the log.
@@ -68,7 +81,9 @@ impl Notes {
     }
 
     pub(crate) fn was_healthy(&self, key: &Key, content: ContentHash) -> bool {
-        self.healthy.get(key).is_some_and(|contents| contents.contains(&content))
+        self.healthy
+            .get(key)
+            .is_some_and(|contents| contents.contains(&content))
     }
 }
 

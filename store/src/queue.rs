@@ -8,9 +8,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     Class, Op, Unavailable, Write, WriteError,
-    desired::{Desired, RevisionWrite},
+    ask::{Ask, Told},
     log::Tidy,
-    notes::Note,
 };
 
 /// How many jobs of one class wait before their callers do.
@@ -36,24 +35,6 @@ pub(crate) enum Job {
         tidy: Tidy,
         reply: oneshot::Sender<Result<bool, Unavailable>>,
     },
-}
-
-/// A durable write beside objects, before it is judged.
-pub(crate) enum Ask {
-    /// Always written.
-    Notes(Vec<Note>),
-    Revision(Arc<RevisionWrite>),
-    /// Written unless a secret of that name is there.
-    SecretOr { name: String, value: Vec<u8> },
-    /// Written unless known.
-    Delivery(Note),
-}
-
-pub(crate) enum Told {
-    Done,
-    Revision(Arc<Desired>),
-    Secret(Vec<u8>),
-    First(bool),
 }
 
 impl Job {
@@ -212,7 +193,12 @@ impl Queue {
 /// About how many bytes a write makes durable.
 pub(crate) fn weight(write: &Write) -> usize {
     let object = |object: &Object| {
-        let body: usize = object.body.value().iter().map(|(name, part)| name.len() + size(part)).sum();
+        let body: usize = object
+            .body
+            .value()
+            .iter()
+            .map(|(name, part)| name.len() + size(part))
+            .sum();
         600 + body + object.status.as_deref().map_or(0, size)
     };
     match &write.op {
@@ -228,6 +214,11 @@ fn size(value: &Value) -> usize {
         Value::Null | Value::Bool(_) | Value::Number(_) => 6,
         Value::String(text) => text.len() + 3,
         Value::Array(items) => 2 + items.iter().map(size).sum::<usize>(),
-        Value::Object(map) => map.iter().map(|(name, item)| name.len() + 4 + size(item)).sum::<usize>() + 2,
+        Value::Object(map) => {
+            map.iter()
+                .map(|(name, item)| name.len() + 4 + size(item))
+                .sum::<usize>()
+                + 2
+        }
     }
 }

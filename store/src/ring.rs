@@ -3,11 +3,7 @@
 //! Versions are consecutive, so a version names its place. Lanes index the ring by kind, by kind and
 //! namespace, and by node, so that a narrow watch costs what it sees and not what happened.
 
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use rustc_hash::FxHashMap;
 use schemas::{Kind, Object, kind::KINDS};

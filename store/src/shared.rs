@@ -97,11 +97,7 @@ impl View<'_> {
     }
 
     /// Objects of a kind, of one namespace or of all, in the order of their keys.
-    pub fn list<'s>(
-        &'s self,
-        kind: Kind,
-        namespace: Option<&str>,
-    ) -> impl Iterator<Item = &'s Arc<Object>> + use<'s> {
+    pub fn list<'s>(&'s self, kind: Kind, namespace: Option<&str>) -> impl Iterator<Item = &'s Arc<Object>> + use<'s> {
         self.state.objects.list(kind, namespace, None)
     }
 

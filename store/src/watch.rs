@@ -258,7 +258,9 @@ impl Wakes {
         }
         let lists = self.lists.lock();
         let kinds = kinds.into_iter().map(|kind| &lists.kinds[kind]);
-        let spaces = spaces.into_iter().filter_map(|(kind, space)| lists.spaces[kind].get(space));
+        let spaces = spaces
+            .into_iter()
+            .filter_map(|(kind, space)| lists.spaces[kind].get(space));
         let nodes = nodes.into_iter().filter_map(|node| lists.nodes.get(node));
         for woken in kinds.chain(spaces).chain(nodes).chain([&lists.all]) {
             woken.values().for_each(|wake| wake.notify_one());
@@ -269,7 +271,13 @@ impl Wakes {
     pub(crate) fn wake_all(&self) {
         let lists = self.lists.lock();
         let spaces = lists.spaces.iter().flat_map(FxHashMap::values);
-        for woken in lists.kinds.iter().chain(spaces).chain(lists.nodes.values()).chain([&lists.all]) {
+        for woken in lists
+            .kinds
+            .iter()
+            .chain(spaces)
+            .chain(lists.nodes.values())
+            .chain([&lists.all])
+        {
             woken.values().for_each(|wake| wake.notify_one());
         }
     }

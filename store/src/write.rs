@@ -28,7 +28,11 @@ pub enum Op {
     /// Replaces the status alone.
     Status { key: Key, status: Arc<Value> },
     /// Binds a pod to a node; a pod that has one is a conflict.
-    Bind { key: Key, node: Arc<str>, status: Option<Arc<Value>> },
+    Bind {
+        key: Key,
+        node: Arc<str>,
+        status: Option<Arc<Value>>,
+    },
     /// Removes the object for good; its finalizers must be empty. Graceful deletion is a `Replace`
     /// that sets a deletion timestamp, decided above the store.
     Remove { key: Key },

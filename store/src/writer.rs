@@ -1,119 +1,27 @@
 //! The one writer: judges what waits, commits it as a batch, and only then lets anyone see it.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use schemas::{Now, now::Clock};
 use tokio::{
-    sync::{oneshot, watch},
+    sync::oneshot,
     time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Change, Unavailable,
-    copy::Objects,
+    ask::{Told, judge_note},
     intern::Interner,
     judge::Judge,
     log::{Batch, Loaded, Log, LogError, Standing},
-    notes::{Note, Notes},
-    queue::{Answers, Ask, BatchLimits, Job, Queue, Told},
-    ring::{Ring, RingLimits},
-    shared::{Shared, State},
+    office::{Office, Pace, Standpoint, millis},
+    queue::{Answers, Job, Queue},
+    ring::RingLimits,
+    shared::Shared,
+    state::state_of,
+    watermark::{Mark, Watermark},
 };
-
-/// Whether this server may write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Office {
-    Leading,
-    /// The log is away; reads go on, and the writer keeps trying.
-    Away,
-    /// Another server took over. For good: open a new store.
-    Lost,
-    Closed,
-}
-
-/// How the writer goes about its work.
-#[derive(Clone, Copy, Debug)]
-pub struct Pace {
-    pub batch: BatchLimits,
-    /// How long a commit may take before its connection counts as lost.
-    pub commit: Duration,
-    /// How often an idle writer asks whether it still leads.
-    pub renew: Duration,
-    /// How long it counts as leading after it last knew so.
-    pub lease: Duration,
-    /// The first and the longest pause between attempts to reach the log again.
-    pub retry: (Duration, Duration),
-    /// How long callers wait for an answer while nothing moves.
-    pub answer: Duration,
-}
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self {
-            batch: BatchLimits::default(),
-            commit: Duration::from_secs(20),
-            renew: Duration::from_secs(1),
-            lease: Duration::from_secs(10),
-            retry: (Duration::from_millis(50), Duration::from_secs(1)),
-            answer: Duration::from_millis(4500),
-        }
-    }
-}
-
-/// What the writer tells everyone about itself.
-pub(crate) struct Standpoint {
-    pub(crate) office: watch::Sender<Office>,
-    /// When it last knew that it leads: milliseconds of the monotonic clock.
-    pub(crate) renewed: AtomicU64,
-    /// When it last made progress: milliseconds since `start`.
-    pub(crate) progress: AtomicU64,
-    /// When the log went away: milliseconds since `start`; `u64::MAX` while it is there.
-    away: AtomicU64,
-    pub(crate) start: Instant,
-}
-
-impl Standpoint {
-    pub(crate) fn new(now: Now) -> Self {
-        Self {
-            office: watch::Sender::new(Office::Leading),
-            renewed: AtomicU64::new(millis(now.monotonic)),
-            progress: AtomicU64::new(0),
-            away: AtomicU64::new(u64::MAX),
-            start: Instant::now(),
-        }
-    }
-
-    /// When a caller that asked at `asked` may give up, as things stand.
-    pub(crate) fn deadline(&self, asked: Instant, patience: Duration) -> Instant {
-        let progress = self.start + Duration::from_millis(self.progress.load(Ordering::Relaxed));
-        asked.max(progress) + patience
-    }
-
-    /// Whether the log has been away for longer than this.
-    pub(crate) fn is_away_for(&self, patience: Duration) -> bool {
-        let since = self.away.load(Ordering::Relaxed);
-        since != u64::MAX && millis(self.start.elapsed()).saturating_sub(since) >= millis(patience)
-    }
-
-    fn is_away(&self, away: bool) {
-        let since = if away { millis(self.start.elapsed()) } else { u64::MAX };
-        self.away.store(since, Ordering::Relaxed);
-        self.office
-            .send_replace(if away { Office::Away } else { Office::Leading });
-    }
-
-    fn moved(&self) {
-        let since = self.start.elapsed();
-        self.progress.store(millis(since), Ordering::Relaxed);
-    }
-}
 
 pub(crate) struct Writer {
     pub(crate) log: Arc<dyn Log>,
@@ -125,6 +33,7 @@ pub(crate) struct Writer {
     pub(crate) batch: u64,
     pub(crate) pace: Pace,
     pub(crate) ring: RingLimits,
+    pub(crate) watermark: Option<Watermark>,
     pub(crate) closing: CancellationToken,
 }
 
@@ -175,7 +84,9 @@ impl Writer {
                 Ok(false) => break,
                 Err(_) => self.renew().await,
             }
+            self.mark(false).await;
         }
+        self.mark(true).await;
         let lost = self.office() == Office::Lost;
         let why = Unavailable(if lost {
             "another server leads now; ask it".into()
@@ -190,6 +101,15 @@ impl Writer {
             for job in queue.take(self.pace.batch) {
                 job.refuse(&why);
             }
+        }
+    }
+
+    /// Notes how far the database is known to have come.
+    async fn mark(&mut self, now: bool) {
+        if let Some(watermark) = &mut self.watermark {
+            let incarnation = self.shared.read().incarnation.0.to_string();
+            let batch = self.batch;
+            watermark.note(Mark { incarnation, batch }, now).await;
         }
     }
 
@@ -222,9 +142,7 @@ impl Writer {
                 self.apply(&batch, now);
                 pending.into_iter().for_each(|pending| pending.answer(None));
             }
-            Fate::Failed(why) => pending
-                .into_iter()
-                .for_each(|pending| pending.answer(Some(&why))),
+            Fate::Failed(why) => pending.into_iter().for_each(|pending| pending.answer(Some(&why))),
         }
     }
 
@@ -340,7 +258,11 @@ impl Writer {
         self.epoch = standing.epoch;
         let (cluster, incarnation, version) = {
             let state = self.shared.read();
-            (state.cluster.clone(), state.incarnation.clone(), state.objects.version())
+            (
+                state.cluster.clone(),
+                state.incarnation.clone(),
+                state.objects.version(),
+            )
         };
         if standing.cluster != cluster {
             return Err(LogError::Foreign(format!(
@@ -484,100 +406,4 @@ impl Pending {
             }
         }
     }
-}
-
-/// Decides on one note, against what is known and what the batch has so far.
-fn judge_note(ask: Ask, known: &Notes, batch: &mut Vec<Note>) -> Result<Told, Unavailable> {
-    match ask {
-        Ask::Notes(notes) => {
-            batch.extend(notes);
-            Ok(Told::Done)
-        }
-        Ask::Revision(write) => {
-            let newest = known.desired.revision;
-            if batch.iter().any(|note| matches!(note, Note::Revision(_))) || write.base != newest {
-                return Err(Unavailable(format!(
-                    "the revision of commit {} was computed against revision {}, but the newest is {newest} or later; \
-                     compute it again",
-                    write.commit, write.base
-                )));
-            }
-            let desired = Arc::new(known.desired.with(&write));
-            batch.push(Note::Revision(write));
-            Ok(Told::Revision(desired))
-        }
-        Ask::SecretOr { name, value } => {
-            let in_batch = batch.iter().find_map(|note| match note {
-                Note::Secret { name: other, value } if *other == name => Some(value),
-                _ => None,
-            });
-            if let Some(kept) = in_batch.or_else(|| known.secrets.get(&name)) {
-                return Ok(Told::Secret(kept.clone()));
-            }
-            batch.push(Note::Secret {
-                name,
-                value: value.clone(),
-            });
-            Ok(Told::Secret(value))
-        }
-        Ask::Delivery(note) => {
-            let Note::Delivery { source, id, .. } = &note else {
-                return Ok(Told::First(false));
-            };
-            let in_batch = batch.iter().any(|other| {
-                matches!(other, Note::Delivery { source: s, id: i, .. } if s == source && i == id)
-            });
-            let first = !in_batch && !known.deliveries.contains_key(&(source.clone(), id.clone()));
-            if first {
-                batch.push(note);
-            }
-            Ok(Told::First(first))
-        }
-    }
-}
-
-/// The copy and the notes that a loaded log makes.
-pub(crate) fn state_of(
-    loaded: Loaded,
-    interner: &mut Interner,
-    limits: RingLimits,
-    now: Now,
-) -> (State, Notes) {
-    let mut objects = Objects::default();
-    for (id, mut object) in loaded.objects {
-        interner.object(&mut object);
-        let key = interner.key(&object);
-        objects.insert(key, id, Arc::new(object));
-    }
-    objects.set_version(loaded.version);
-    let base = loaded
-        .changes
-        .first()
-        .map_or(loaded.version, |(_, change)| change.version.saturating_sub(1));
-    let mut ring = Ring::new(base, limits);
-    let wall = i64::try_from(now.monotonic.as_millis()).unwrap_or(i64::MAX);
-    for (at, mut change) in loaded.changes {
-        // The newest state of an object is kept once, in the copy.
-        if let Some(new) = &mut change.new
-            && let Some(kept) = objects.get(&new.key())
-            && kept.version == new.version
-        {
-            *new = kept.clone();
-        }
-        let age = now.wall.as_millisecond() - at.as_millisecond();
-        ring.push([change], wall - age.max(0));
-    }
-    ring.trim(wall);
-    let state = State {
-        objects,
-        ring,
-        life: 0,
-        incarnation: loaded.incarnation,
-        cluster: loaded.cluster,
-    };
-    (state, loaded.notes)
-}
-
-pub(crate) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

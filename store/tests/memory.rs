@@ -4,7 +4,10 @@ mod suite;
 
 use std::{sync::Arc, time::Duration};
 
-use store::{Class, MemoryLog, Office, Op, Scope, Store, Write, WriteError, log::{Fault, Log}};
+use store::{
+    Class, MemoryLog, Office, Op, Options, Scope, Store, Write, WriteError,
+    log::{Fault, Log},
+};
 use suite::{create, key, open, set_status};
 
 struct Fresh(Arc<MemoryLog>);
@@ -52,7 +55,10 @@ async fn a_refused_batch_leaves_no_trace() {
     let refused = set_status(&store, "a", "Running").await;
     assert!(matches!(refused, Err(WriteError::Unavailable(_))), "{refused:?}");
     assert_eq!(store.version(), version);
-    assert_eq!(set_status(&store, "a", "Running").await.expect("written").version, version + 1);
+    assert_eq!(
+        set_status(&store, "a", "Running").await.expect("written").version,
+        version + 1
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -72,7 +78,11 @@ async fn with_the_log_away_writes_fail_in_time_and_reads_go_on() {
     assert!(started.elapsed() < Duration::from_millis(10));
 
     log.set_away(false);
-    store.office().wait_for(|office| *office == Office::Leading).await.expect("told");
+    store
+        .office()
+        .wait_for(|office| *office == Office::Leading)
+        .await
+        .expect("told");
     let pod = set_status(&store, "a", "Running again").await.expect("written");
     assert_eq!(pod.status, Some(suite::status("Running again")));
 }
@@ -81,9 +91,17 @@ async fn with_the_log_away_writes_fail_in_time_and_reads_go_on() {
 async fn an_idle_writer_notices_that_the_log_is_away() {
     let (log, store) = start().await;
     log.set_away(true);
-    store.office().wait_for(|office| *office == Office::Away).await.expect("told");
+    store
+        .office()
+        .wait_for(|office| *office == Office::Away)
+        .await
+        .expect("told");
     log.set_away(false);
-    store.office().wait_for(|office| *office == Office::Leading).await.expect("told");
+    store
+        .office()
+        .wait_for(|office| *office == Office::Leading)
+        .await
+        .expect("told");
 }
 
 #[tokio::test(start_paused = true)]
@@ -102,6 +120,37 @@ async fn a_restored_database_is_a_new_incarnation() {
     create(&store, "b").await;
 }
 
+#[tokio::test]
+async fn a_database_restored_while_nobody_ran_is_a_new_incarnation() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = Arc::new(MemoryLog::default());
+    let open = async || {
+        let watermark = Some(folder.path().join("watermark"));
+        Store::open_with(
+            log.clone(),
+            Options {
+                watermark,
+                ..Options::default()
+            },
+        )
+        .await
+        .expect("it opens")
+    };
+    let store = open().await;
+    create(&store, "a").await;
+    let incarnation = store.incarnation();
+    store.close().await;
+    let backup = log.backup();
+    let store = open().await;
+    assert_eq!(store.incarnation(), incarnation, "a restart is no restore");
+    assert!(store.first_delivery("generic", "1").await.expect("asked"));
+    store.close().await;
+    log.restore(backup);
+    let store = open().await;
+    assert_ne!(store.incarnation(), incarnation);
+    store.close().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_fenced_commit_writes_nothing() {
     let (log, store) = start().await;
@@ -109,7 +158,9 @@ async fn a_fenced_commit_writes_nothing() {
     let refused = set_status(&store, "a", "Running").await;
     assert!(matches!(refused, Err(WriteError::Unavailable(_))), "{refused:?}");
     assert_eq!(*store.office().borrow(), Office::Lost);
-    let refused = store.write_one(Class::User, Write::new(Op::Remove { key: key("a") })).await;
+    let refused = store
+        .write_one(Class::User, Write::new(Op::Remove { key: key("a") }))
+        .await;
     assert!(matches!(refused, Err(WriteError::Unavailable(_))), "{refused:?}");
     assert!(open(log).await.get(&key("a")).is_some_and(|pod| pod.status.is_none()));
 }

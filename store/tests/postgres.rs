@@ -59,12 +59,20 @@ impl Drop for Folder {
 }
 
 async fn start(folder: &Folder) -> Arc<PrivatePostgres> {
-    Arc::new(PrivatePostgres::start(PrivateOptions::new(folder.path())).await.expect("it starts"))
+    Arc::new(
+        PrivatePostgres::start(PrivateOptions::new(folder.path()))
+            .await
+            .expect("it starts"),
+    )
 }
 
 async fn log_of(postgres: &PrivatePostgres) -> Arc<PostgresLog> {
     let settings = Settings::new(postgres.connection());
-    Arc::new(PostgresLog::connect(settings, &MasterKey::new(KEY)).await.expect("it connects"))
+    Arc::new(
+        PostgresLog::connect(settings, &MasterKey::new(KEY))
+            .await
+            .expect("it connects"),
+    )
 }
 
 struct Fresh {
@@ -98,8 +106,13 @@ suite!(fresh);
 async fn scene(pace: Pace) -> (Folder, Arc<PrivatePostgres>, Store) {
     let folder = Folder::new();
     let postgres = start(&folder).await;
-    let options = Options { pace, ..Options::default() };
-    let store = Store::open_with(log_of(&postgres).await, options).await.expect("it opens");
+    let options = Options {
+        pace,
+        ..Options::default()
+    };
+    let store = Store::open_with(log_of(&postgres).await, options)
+        .await
+        .expect("it opens");
     create(&store, "a").await;
     (folder, postgres, store)
 }
@@ -107,7 +120,11 @@ async fn scene(pace: Pace) -> (Folder, Arc<PrivatePostgres>, Store) {
 async fn office(store: &Store, wanted: Office) {
     let mut office = store.office();
     let waited = tokio::time::timeout(Duration::from_secs(30), office.wait_for(|office| *office == wanted)).await;
-    assert!(waited.is_ok(), "waited for {wanted:?}, it is {:?}", *store.office().borrow());
+    assert!(
+        waited.is_ok(),
+        "waited for {wanted:?}, it is {:?}",
+        *store.office().borrow()
+    );
 }
 
 /// Writes until told to stop; returns how many writes were acknowledged and the last of them.
@@ -186,7 +203,11 @@ async fn with_postgres_stopped_writes_fail_in_time_and_reads_go_on() {
     let clock = SystemClock::default();
     let answer = set_status(&store, "a", "Running").await;
     assert!(matches!(answer, Err(WriteError::Unavailable(_))), "{answer:?}");
-    assert!(clock.now().monotonic < Duration::from_secs(5), "{:?}", clock.now().monotonic);
+    assert!(
+        clock.now().monotonic < Duration::from_secs(5),
+        "{:?}",
+        clock.now().monotonic
+    );
     assert!(!store.is_writable());
     assert!(store.get(&key("a")).is_some());
     assert!(store.revisions(1).await.is_err());
@@ -200,7 +221,12 @@ async fn with_postgres_stopped_writes_fail_in_time_and_reads_go_on() {
 }
 
 fn copy_tree(from: &Path, to: &Path) {
-    let status = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp runs");
+    let status = std::process::Command::new("cp")
+        .arg("-a")
+        .arg(from)
+        .arg(to)
+        .status()
+        .expect("cp runs");
     assert!(status.success());
 }
 
@@ -222,7 +248,9 @@ async fn a_restored_database_is_a_new_incarnation() {
     copy_tree(&backup, &cluster);
     drop(postgres);
     let _postgres = start(&folder).await;
-    let ended = tokio::time::timeout(Duration::from_secs(30), watch.next()).await.expect("it is told");
+    let ended = tokio::time::timeout(Duration::from_secs(30), watch.next())
+        .await
+        .expect("it is told");
     assert!(ended.is_none(), "watchers must list again");
     assert_ne!(store.incarnation(), before);
     assert!(store.get(&key("b")).is_none() && store.get(&key("a")).is_some());
@@ -233,22 +261,34 @@ async fn a_restored_database_is_a_new_incarnation() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frozen_connection_cannot_commit_later() {
-    let pace = Pace { commit: Duration::from_millis(700), ..Pace::default() };
+    let pace = Pace {
+        commit: Duration::from_millis(700),
+        ..Pace::default()
+    };
     let (_folder, postgres, store) = scene(pace).await;
-    let (client, connection) = postgres.connection().connect(tokio_postgres::NoTls).await.expect("it connects");
+    let (client, connection) = postgres
+        .connection()
+        .connect(tokio_postgres::NoTls)
+        .await
+        .expect("it connects");
     tokio::spawn(connection);
     let writer = "select pid from pg_stat_activity where query in ('commit', 'select epoch from leader')";
     let pid: i32 = client.query_one(writer, &[]).await.expect("the writer's").get(0);
     kill(Pid::from_raw(pid), Signal::SIGSTOP).expect("frozen");
     let version = store.version();
-    let pod = set_status(&store, "a", "once").await.expect("written over another connection");
+    let pod = set_status(&store, "a", "once")
+        .await
+        .expect("written over another connection");
     kill(Pid::from_raw(pid), Signal::SIGCONT).expect("thawed");
     let gone = "select from pg_stat_activity where pid = $1";
     while client.query_opt(gone, &[&pid]).await.expect("asked").is_some() {
         tokio::task::yield_now().await;
     }
     assert_eq!(pod.version, version + 1);
-    let rows = client.query_one("select max(version), count(*) from towline.changes", &[]).await.expect("asked");
+    let rows = client
+        .query_one("select max(version), count(*) from towline.changes", &[])
+        .await
+        .expect("asked");
     assert_eq!(rows.get::<_, i64>(0).cast_unsigned(), version + 1);
     assert_eq!(rows.get::<_, i64>(1).cast_unsigned(), version + 1);
     set_status(&store, "a", "twice").await.expect("and on");
@@ -257,7 +297,10 @@ async fn a_frozen_connection_cannot_commit_later() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_key_opens_nothing() {
     let (_folder, postgres, store) = scene(Pace::default()).await;
-    store.secret_or("ca", b"very private text".to_vec()).await.expect("kept");
+    store
+        .secret_or("ca", b"very private text".to_vec())
+        .await
+        .expect("kept");
     store.close().await;
     let settings = Settings::new(postgres.connection());
     let refused = PostgresLog::connect(settings, &MasterKey::new([8; 32])).await;
@@ -288,12 +331,21 @@ async fn secrets_are_not_on_disk() {
         "data": {"password": "plain-8f3a"},
     }))
     .expect("a secret");
-    store.write_one(Class::User, Write::new(Op::Create(secret))).await.expect("written");
+    store
+        .write_one(Class::User, Write::new(Op::Create(secret)))
+        .await
+        .expect("written");
     store.secret_or("ca", b"plain-8f3a".to_vec()).await.expect("kept");
     store.put_document("d", Some("plain-8f3a".into())).await.expect("kept");
-    store.write_one(Class::User, Write::new(Op::Remove {
-        key: schemas::Key::namespaced(Kind::Secret, "shop", "s"),
-    })).await.expect("removed");
+    store
+        .write_one(
+            Class::User,
+            Write::new(Op::Remove {
+                key: schemas::Key::namespaced(Kind::Secret, "shop", "s"),
+            }),
+        )
+        .await
+        .expect("removed");
     set_status(&store, "a", "visible-8f3a").await.expect("written");
     store.close().await;
     postgres.stop().await;
@@ -309,13 +361,24 @@ async fn secrets_are_not_on_disk() {
 async fn unused_bodies_go() {
     let (_folder, postgres, store) = scene(Pace::default()).await;
     for image in ["j", "k", "l"] {
-        store.write_one(Class::User, Write::new(Op::Replace(pod("a", image)))).await.expect("replaced");
+        store
+            .write_one(Class::User, Write::new(Op::Replace(pod("a", image))))
+            .await
+            .expect("replaced");
     }
-    let (client, connection) = postgres.connection().connect(tokio_postgres::NoTls).await.expect("it connects");
+    let (client, connection) = postgres
+        .connection()
+        .connect(tokio_postgres::NoTls)
+        .await
+        .expect("it connects");
     tokio::spawn(connection);
     let count = "select count(*) from towline.bodies";
     assert_eq!(client.query_one(count, &[]).await.expect("asked").get::<_, i64>(0), 4);
-    let retention = store::Retention { change_age: Duration::ZERO, changes: 0, ..store::Retention::default() };
+    let retention = store::Retention {
+        change_age: Duration::ZERO,
+        changes: 0,
+        ..store::Retention::default()
+    };
     store.tidy(&retention).await.expect("tidied");
     assert_eq!(client.query_one(count, &[]).await.expect("asked").get::<_, i64>(0), 1);
     let reopened = Store::open(log_of(&postgres).await).await.expect("it opens");
@@ -392,7 +455,9 @@ async fn what_cannot_work_is_named() {
 async fn a_long_path_works() {
     let folder = Folder::new();
     let data_dir = folder.path().join("x".repeat(90));
-    let postgres = PrivatePostgres::start(PrivateOptions::new(&data_dir)).await.expect("it starts");
+    let postgres = PrivatePostgres::start(PrivateOptions::new(&data_dir))
+        .await
+        .expect("it starts");
     assert!(postgres.connection().connect(tokio_postgres::NoTls).await.is_ok());
     postgres.stop().await;
 }

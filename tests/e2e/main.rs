@@ -1,5 +1,11 @@
 //! End-to-end: the real binary on real Postgres, git, Docker and kubectl.
 
+mod apart;
 mod bad_input;
 mod first_push;
 mod git_faults;
+mod images;
+mod kubectl;
+mod pods;
+mod push;
+mod webhooks;

@@ -33,6 +33,12 @@ pub struct Options {
     pub flags: Vec<String>,
     /// Another engine's socket than the shared one.
     pub docker: Option<PathBuf>,
+    /// What fills the built-in repository in place of `examples-repo/`.
+    pub seed: Option<PathBuf>,
+    /// Another repository than the local one.
+    pub repo: Option<String>,
+    /// `towline server` in place of `towline up`: agents are processes of their own.
+    pub server_only: bool,
 }
 
 /// A running cluster and its folder.
@@ -101,6 +107,22 @@ impl Cluster {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// The name of this cluster's node.
+    pub fn node_name(&self) -> String {
+        format!("node-{}", self.range)
+    }
+
+    /// Name, pod range and Docker Engine of this cluster's node, as flags.
+    pub(crate) fn node_flags(&self) -> Vec<String> {
+        let docker = match &self.options.docker {
+            Some(socket) => socket.display().to_string(),
+            None => docker::socket(),
+        };
+        let range = format!("10.201.{}.0/24", self.range);
+        let name = self.node_name();
+        ["--pod-range", &range, "--node-name", &name, "--docker", &docker].map(str::to_owned).to_vec()
+    }
+
     pub fn git_url(&self) -> anyhow::Result<String> {
         let token = fs::read_to_string(self.data().join("admin-token"))?;
         Ok(format!("https://towline:{}@{}/git/towline.git", token.trim(), self.listen()))
@@ -119,26 +141,23 @@ impl Cluster {
         let log = File::options().create(true).append(true).open(self.log_path())?;
         let mut command = Command::new(binary("towline"));
         command
-            .arg("up")
+            .arg(if self.options.server_only { "server" } else { "up" })
             .arg("--data-dir")
             .arg(self.data())
             .arg("--listen")
             .arg(self.listen())
-            .arg("--pod-range")
-            .arg(format!("10.201.{}.0/24", self.range))
-            .arg("--node-name")
-            .arg(format!("node-{}", self.range))
-            .arg("--docker")
-            .arg(match &self.options.docker {
-                Some(socket) => socket.display().to_string(),
-                None => docker::socket(),
-            })
             .env("RUST_LOG", "info")
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
+        if !self.options.server_only {
+            command.args(self.node_flags());
+        }
         if self.options.builtin {
-            command.arg("--seed").arg(crate::sources().join("examples-repo"));
+            let examples = crate::sources().join("examples-repo");
+            command.arg("--seed").arg(self.options.seed.as_ref().unwrap_or(&examples));
+        } else if let Some(repo) = &self.options.repo {
+            command.arg("--repo").arg(repo);
         } else {
             command.arg("--repo").arg(&self.repository.dir);
         }
@@ -166,11 +185,14 @@ impl Cluster {
         });
     }
 
-    /// The id of the node's agent, as its network's label has it.
-    fn node_uid(&self) -> String {
-        let text = fs::read_to_string(self.data().join("agent/identity.json")).unwrap_or_default();
-        let identity: Value = serde_json::from_str(&text).unwrap_or_default();
-        identity["node_uid"].as_str().unwrap_or("none").to_owned()
+    /// The ids of the agents that have their folders here, as their networks' labels have them.
+    fn node_uids(&self) -> Vec<String> {
+        let folders = fs::read_dir(self.dir.path()).into_iter().flatten().flatten();
+        folders
+            .filter_map(|folder| fs::read_to_string(folder.path().join("agent/identity.json")).ok())
+            .filter_map(|text| serde_json::from_str::<Value>(&text).ok())
+            .filter_map(|identity| identity["node_uid"].as_str().map(str::to_owned))
+            .collect()
     }
 
     fn log_path(&self) -> PathBuf {
@@ -182,6 +204,11 @@ impl Cluster {
         let text = fs::read_to_string(self.log_path()).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(60)..].join("\n")
+    }
+
+    /// The process's whole log.
+    pub fn whole_log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
     /// The process's id.
@@ -332,18 +359,11 @@ impl Drop for Cluster {
         let _ = self.stop();
         let host = self.docker_host();
         let of_cluster = format!("label=dev.towline.cluster={}", id.trim());
-        let of_node = format!("label=dev.towline.node-uid={}", self.node_uid());
         if !id.is_empty() {
-            for (list, remove) in [
-                (vec!["ps", "-aq", "--filter", &of_cluster], vec!["rm", "-f"]),
-                (vec!["network", "ls", "-q", "--filter", &of_node], vec!["network", "rm"]),
-            ] {
-                let ids = docker::docker(&host, &list).unwrap_or_default();
-                let ids: Vec<&str> = ids.split_whitespace().collect();
-                if !ids.is_empty() {
-                    let arguments: Vec<&str> = remove.into_iter().chain(ids).collect();
-                    let _ = docker::docker(&host, &arguments);
-                }
+            docker::remove(&host, &["ps", "-aq", "--filter", &of_cluster], &["rm", "-f"]);
+            for uid in self.node_uids() {
+                let of_node = format!("label=dev.towline.node-uid={uid}");
+                docker::remove(&host, &["network", "ls", "-q", "--filter", &of_node], &["network", "rm"]);
             }
         }
         // A killed server leaves its Postgres behind for the next one to adopt; here none follows.

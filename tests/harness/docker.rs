@@ -28,6 +28,15 @@ pub(crate) fn docker(host: &str, arguments: &[&str]) -> anyhow::Result<String> {
     run(Command::new("docker").arg("-H").arg(host).args(arguments))
 }
 
+/// Removes what `list` finds, as far as that goes.
+pub(crate) fn remove(host: &str, list: &[&str], remove: &[&str]) {
+    let ids = docker(host, list).unwrap_or_default();
+    let ids: Vec<&str> = ids.split_whitespace().collect();
+    if !ids.is_empty() {
+        let _ = docker(host, &[remove, ids.as_slice()].concat());
+    }
+}
+
 /// The containers with a label, dead ones included, in the order of their names.
 pub(crate) fn containers(host: &str, label: &str) -> anyhow::Result<Vec<Container>> {
     let text = docker(

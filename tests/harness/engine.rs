@@ -105,11 +105,7 @@ impl Drop for Engine {
         if self.child.is_none() {
             let _ = self.launch();
         }
-        let ids = docker::docker(&self.host(), &["ps", "-aq"]).unwrap_or_default();
-        let ids: Vec<&str> = ids.split_whitespace().collect();
-        if !ids.is_empty() {
-            let _ = docker::docker(&self.host(), &[&["rm", "-f"], ids.as_slice()].concat());
-        }
+        docker::remove(&self.host(), &["ps", "-aq"], &["rm", "-f"]);
         let _ = self.stop();
         let _ = run(Command::new("ip").args(["netns", "delete", &self.namespace]));
     }

@@ -5,6 +5,7 @@
 //! show the last state when they give up.
 #![allow(clippy::print_stderr, reason = "a skip must be seen in the test's output")]
 
+mod agent;
 mod cluster;
 mod docker;
 mod engine;
@@ -17,6 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use agent::Agent;
 pub use cluster::{Cluster, Options, PATIENCE};
 pub use docker::Container;
 pub use engine::Engine;

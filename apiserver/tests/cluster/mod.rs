@@ -18,7 +18,7 @@ use tokio::{net::TcpListener, process::Command};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Longer than any wait of a test that passes.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The kubectl to use; the variable `KUBECTL` names another.
 fn program() -> std::ffi::OsString {
@@ -312,19 +312,41 @@ pub(crate) fn pod(name: &str, owners: &Value) -> Value {
     })
 }
 
-/// Whether there is a kubectl; says so loudly where there is none.
-pub(crate) async fn has_kubectl() -> bool {
-    let found = Command::new(program())
-        .args(["version", "--client"])
+/// Says loudly that a test did not run.
+fn skipped(why: &str) {
+    let line = format!("SKIPPED: {why}\n");
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
+}
+
+/// Whether there is a kubectl of at least version 1.`minor`. Where there is none at all a test run
+/// by CI fails.
+pub(crate) async fn has_kubectl(minor: u32) -> bool {
+    let output = Command::new(program())
+        .args(["version", "--client", "-o", "json"])
         .output()
-        .await
-        .is_ok_and(|output| output.status.success());
-    if !found {
-        let _ = std::io::Write::write_all(
-            &mut std::io::stderr(),
-            b"SKIPPED: there is no kubectl on this machine; install Debian's kubernetes-client\n",
-        );
+        .await;
+    let version = output
+        .ok()
+        .filter(|output| output.status.success())
+        .and_then(|output| serde_json::from_slice::<Value>(&output.stdout).ok());
+    let Some(version) = version else {
+        skipped("there is no kubectl on this machine; install Debian's kubernetes-client");
         assert!(std::env::var_os("CI").is_none(), "CI must have a kubectl");
+        return false;
+    };
+    let found: u32 = version["clientVersion"]["minor"]
+        .as_str()
+        .and_then(|text| {
+            text.trim_end_matches(|letter: char| !letter.is_ascii_digit())
+                .parse()
+                .ok()
+        })
+        .unwrap_or(0);
+    if found < minor {
+        skipped(&format!(
+            "kubectl 1.{found} is not supported here; this needs 1.{minor} or newer"
+        ));
+        return false;
     }
-    found
+    true
 }

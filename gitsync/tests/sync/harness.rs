@@ -158,6 +158,7 @@ impl World {
                     },
                     reason: at.held.clone().unwrap_or_default(),
                     objects: BTreeMap::new(),
+                    removing: Vec::new(),
                 };
                 (unit.clone(), report)
             })
@@ -173,6 +174,7 @@ impl World {
                     column: 1,
                 }),
                 status: Value::Null,
+                stale: false,
             };
             if let Some(unit) = units.get_mut(&row.unit) {
                 unit.outcome = unit.outcome.max(object.outcome);

@@ -133,6 +133,7 @@ async fn a_clock_alone_is_not_worth_telling() {
         reason: String::new(),
         position: None,
         status: json!({"conditions": [{"type": "Ready", "status": ready, "lastHeartbeatTime": time}]}),
+        stale: false,
     };
     report.nodes.insert("n1".into(), node("2026-01-01T00:00:00Z", "True"));
     world.store.publish_report(Arc::new(report.clone()));

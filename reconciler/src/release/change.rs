@@ -1,6 +1,6 @@
 //! What releasing one row comes to.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemas::{Kind, Now, Object, apply, defaulting, labels};
@@ -11,6 +11,7 @@ use crate::{
     ids::Ids,
     owners,
     plan::{Reason, replace_of},
+    release::autoscaling,
 };
 
 pub(super) enum Change {
@@ -22,7 +23,13 @@ pub(super) enum Change {
     Wait(Reason),
 }
 
-pub(super) fn change(row: &DesiredRow, live: Option<&Arc<Object>>, now: Now, ids: &mut Ids) -> Change {
+pub(super) fn change(
+    row: &DesiredRow,
+    live: Option<&Arc<Object>>,
+    scaled: bool,
+    now: Now,
+    ids: &mut Ids,
+) -> Change {
     if live.is_some_and(|live| live.is_deleting()) {
         return Change::Wait(Reason::new(
             "Terminating",
@@ -30,9 +37,14 @@ pub(super) fn change(row: &DesiredRow, live: Option<&Arc<Object>>, now: Now, ids
         ));
     }
     let live_value = live.map(|live| live.to_value());
+    let declared = if scaled {
+        Cow::Owned(autoscaling::without_replicas(&row.content))
+    } else {
+        Cow::Borrowed(&*row.content)
+    };
     let applied = apply::apply(
         live_value.as_ref(),
-        &row.content,
+        &declared,
         labels::MANAGER,
         row.key.kind,
         now.wall,
@@ -43,6 +55,9 @@ pub(super) fn change(row: &DesiredRow, live: Option<&Arc<Object>>, now: Now, ids
         Ok(applied) => applied.object,
         Err(error) => return Change::Wait(Reason::new("Invalid", error.to_string())),
     };
+    if scaled {
+        autoscaling::keep_replicas(&mut applied, live_value.as_ref(), &row.content);
+    }
     let Some(live) = live else {
         return create(row, applied, now, ids);
     };

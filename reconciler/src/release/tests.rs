@@ -63,7 +63,13 @@ impl Release {
         managed
             .clone()
             .for_each(|object| *totals.entry(Unit::of(&object.key())).or_insert(0) += 1);
+        let mut scaled = autoscaling::Scaled::default();
+        for scaler in self.sim.all(Kind::HorizontalPodAutoscaler) {
+            scaled.take(None, Some(&scaler));
+        }
+        let rows = self.desired.rows.keys();
         World {
+            scaled: rows.filter(|key| scaled.contains(key)).cloned().collect(),
             desired: Arc::new(self.desired.clone()),
             rows: self.desired.rows.values().cloned().collect(),
             live,
@@ -261,4 +267,44 @@ fn an_object_that_declares_nothing_but_its_name_is_managed_all_the_same() {
             .objects
             .contains_key(&Key::namespaced(Kind::ConfigMap, "a", "c"))
     );
+}
+
+#[test]
+fn an_autoscaler_has_the_replicas_to_itself() {
+    let scaler = json!({
+        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "web", "namespace": "a"},
+        "spec": {"minReplicas": 1, "maxReplicas": 9, "scaleTargetRef": {
+            "apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}},
+    });
+    let replicas = |release: &Release| release.sim.get(Kind::Deployment, "web").body.value()["spec"]["replicas"].clone();
+    let scale = |release: &mut Release, replicas: i64| {
+        let mut value = release.sim.get(Kind::Deployment, "web").to_value();
+        value["spec"]["replicas"] = replicas.into();
+        release.sim.put(value);
+    };
+    let mut release = Release::new(&[web("i:1", "web"), scaler.clone()]);
+    release.go();
+    assert_eq!(replicas(&release), 2, "it starts with what is declared");
+    release.settle();
+    scale(&mut release, 7);
+    release.settle();
+    assert_eq!(replicas(&release), 7);
+    let mut fewer = web("i:2", "web");
+    fewer["spec"]["replicas"] = 3.into();
+    release.declare(&[fewer.clone(), scaler.clone()]);
+    release.settle();
+    assert_eq!(replicas(&release), 7, "another number in a manifest changes nothing");
+
+    release.sim.objects.remove(&Key::namespaced(Kind::Deployment, "a", "web"));
+    release.settle();
+    assert_eq!(replicas(&release), 3, "a new object starts with what is declared");
+    scale(&mut release, 5);
+    release.settle();
+    assert_eq!(replicas(&release), 5);
+
+    release.declare(&[fewer]);
+    release.go();
+    release.settle();
+    assert_eq!(replicas(&release), 3, "without the autoscaler the manifest counts again");
 }

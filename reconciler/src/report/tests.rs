@@ -146,3 +146,62 @@ fn held_deletions_keep_their_time_and_what_is_gone_leaves_the_report() {
     assert!(tracker.report().units[&Unit("a".into())].objects.is_empty());
     assert_eq!(tracker.report().outcome, Outcome::Converged);
 }
+
+#[test]
+fn a_unit_is_on_its_way_until_what_it_removes_is_gone() {
+    let mut tracker = Tracker::default();
+    let key = |name: &str| Key::namespaced(Kind::ConfigMap, "a", name);
+    let unit = Unit("a".into());
+    let mut it = world(vec![ready()]);
+    it.removing = BTreeMap::from([(unit.clone(), vec![key("c"), key("d")])]);
+    tracker.look(&it, after(0));
+    let told = |tracker: &Tracker| {
+        let unit = tracker.report().units.get(&unit)?;
+        Some((tracker.report().outcome, unit.reason.clone(), unit.removing.len()))
+    };
+    let progressing = Outcome::Progressing;
+    assert_eq!(
+        told(&tracker),
+        Some((progressing, "2 objects are being removed".to_owned(), 2))
+    );
+
+    // Nothing of the unit is declared any more.
+    it.desired = Arc::new(Desired {
+        units: BTreeMap::new(),
+        ..Desired::clone(&desired(None))
+    });
+    it.objects[0].row = None;
+    it.removing = BTreeMap::from([(unit.clone(), vec![key("d")])]);
+    let plan = tracker.look(&it, after(60));
+    assert!(plan.steps.iter().any(|step| matches!(step, Step::Publish(_))));
+    assert_eq!(
+        told(&tracker),
+        Some((progressing, "1 object is being removed".to_owned(), 1))
+    );
+    it.removing.clear();
+    tracker.look(&it, after(120));
+    assert_eq!(told(&tracker), None, "it is empty");
+    assert_eq!(tracker.report().outcome, Outcome::Converged);
+}
+
+#[test]
+fn a_status_is_stale_until_the_newest_content_is_observed() {
+    for (released, generation, stale) in [(true, 1, false), (true, 2, true), (false, 1, true)] {
+        let mut it = seen(json!({}));
+        it.key = Key::namespaced(Kind::Deployment, "a", "d");
+        let live = json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": "d", "namespace": "a", "uid": "u", "generation": generation},
+            "spec": {"replicas": 3}, "status": {"observedGeneration": 1, "replicas": 3, "updatedReplicas": 3},
+        });
+        it.live = Some(Arc::new(Object::from_value(live).expect("it is valid")));
+        if !released {
+            it.released = None;
+        }
+        let key = it.key.clone();
+        let mut tracker = Tracker::default();
+        tracker.look(&world(vec![it]), after(0));
+        let object = &tracker.report().units[&Unit("a".into())].objects[&key];
+        assert_eq!(object.stale, stale, "{released} {generation}: {object:?}");
+    }
+}

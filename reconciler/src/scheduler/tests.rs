@@ -49,6 +49,7 @@ fn world(nodes: &[Object], pods: Vec<Arc<Object>>) -> World {
     World {
         nodes: cluster.nodes(),
         pods,
+        no_node_yet: false,
     }
 }
 
@@ -112,6 +113,16 @@ fn what_does_not_fit_says_why_by_reason_and_count() {
         why(&plan(&world(&[], vec![pod("p", json!({}))]), start())),
         "no nodes available to schedule pods"
     );
+    let warned = |no_node_yet| {
+        let world = World {
+            no_node_yet,
+            ..world(&[], vec![pod("p", json!({}))])
+        };
+        let plan = plan(&world, start());
+        (plan.steps.len(), plan.notes.len())
+    };
+    assert_eq!(warned(false), (1, 1), "the nodes have gone");
+    assert_eq!(warned(true), (1, 0), "the first node is yet to come: the condition is enough");
     let one = [node("a", "1", json!({}))];
     let table = [
         (asks("p", json!({"memory": "9Gi"})), "Insufficient memory"),

@@ -19,7 +19,11 @@ use super::seal::Sealer;
 refinery::embed_migrations!("migrations");
 
 /// Where the certificates that the machine trusts are, on the systems we know.
-const TRUSTED: &[&str] = &["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+const TRUSTED: &[&str] = &[
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+];
 
 /// How to reach the database.
 #[derive(Clone)]
@@ -34,7 +38,12 @@ pub struct Settings {
 impl fmt::Debug for Settings {
     /// Without the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}/{}", self.config.get_hosts(), self.config.get_dbname().unwrap_or(""))
+        write!(
+            f,
+            "{:?}/{}",
+            self.config.get_hosts(),
+            self.config.get_dbname().unwrap_or("")
+        )
     }
 }
 
@@ -87,8 +96,9 @@ impl Settings {
         let file = self.ca.clone().or_else(machine).ok_or_else(|| {
             LogError::Foreign("no trusted certificates were found; name a file with sslrootcert=".into())
         })?;
-        let unreadable =
-            |error: &dyn fmt::Display| LogError::Foreign(format!("cannot read certificates of {}: {error}", file.display()));
+        let unreadable = |error: &dyn fmt::Display| {
+            LogError::Foreign(format!("cannot read certificates of {}: {error}", file.display()))
+        };
         let mut roots = rustls::RootCertStore::empty();
         for certificate in CertificateDer::pem_file_iter(&file).map_err(|error| unreadable(&error))? {
             let certificate = certificate.map_err(|error| unreadable(&error))?;
@@ -173,7 +183,8 @@ impl Session {
 
     /// Ends a server process of a connection that was lost.
     pub(super) async fn end_backend(&self, (pid, start): &Backend) -> Result<(), LogError> {
-        let ended = "select pg_terminate_backend(pid) from pg_stat_activity where pid = $1 and backend_start::text = $2";
+        let ended =
+            "select pg_terminate_backend(pid) from pg_stat_activity where pid = $1 and backend_start::text = $2";
         self.client
             .execute(ended, &[pid, start])
             .await

@@ -1,6 +1,6 @@
 //! Reading what the database holds.
 
-use std::{collections::BTreeMap, pin::pin, sync::Arc};
+use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Instant};
 
 use futures::TryStreamExt as _;
 use jiff::Timestamp;
@@ -41,9 +41,13 @@ pub(super) async fn load(
         .await
         .map_err(reading)?;
     let version = unsigned(row.get(3));
+    let start = Instant::now();
     let bodies = bodies(session, sealer).await?;
+    tracing::debug!(bodies = bodies.len(), elapsed = ?start.elapsed(), "loaded bodies");
     let objects = objects(session, sealer, &bodies).await?;
+    tracing::debug!(objects = objects.len(), elapsed = ?start.elapsed(), "loaded objects");
     let changes = changes(session, sealer, &bodies, &objects, version, max_changes).await?;
+    tracing::debug!(changes = changes.len(), elapsed = ?start.elapsed(), "loaded the change log");
     Ok(Loaded {
         cluster: row.get::<_, &str>(0).into(),
         incarnation: Incarnation(row.get::<_, &str>(1).into()),
@@ -405,7 +409,8 @@ fn body(bodies: &Bodies, id: Option<&[u8]>) -> Result<Arc<Body>, LogError> {
 }
 
 fn status(text: Option<&str>) -> Result<Option<Arc<serde_json::Value>>, LogError> {
-    text.map(|text| parse("a status", text.as_bytes()).map(Arc::new)).transpose()
+    text.map(|text| parse("a status", text.as_bytes()).map(Arc::new))
+        .transpose()
 }
 
 fn parse<T: DeserializeOwned>(what: &str, text: &[u8]) -> Result<T, LogError> {

@@ -14,6 +14,7 @@
 mod commit;
 mod connect;
 mod load;
+mod notes;
 mod pipeline;
 mod seal;
 mod tidy;
@@ -33,8 +34,8 @@ use crate::{
 use connect::Session;
 use seal::Sealer;
 
-pub(crate) use connect::chain;
 pub use connect::Settings;
+pub(crate) use connect::chain;
 pub use seal::MasterKey;
 
 /// A log in a Postgres database.

@@ -50,7 +50,10 @@ pub(super) async fn step(
     };
     let work: [(&str, &[&(dyn ToSql + Sync)]); 6] = [
         (CHANGES, &[&signed(tidy.keep_changes), &tidy.changes_before, &limit]),
-        (REVISIONS, &[&signed(tidy.keep_revisions), &tidy.revisions_before, &limit]),
+        (
+            REVISIONS,
+            &[&signed(tidy.keep_revisions), &tidy.revisions_before, &limit],
+        ),
         (DESIRED, &[&limit]),
         (AUDIT, &[&tidy.audit_before, &limit]),
         (DELIVERIES, &[&tidy.deliveries_before]),
@@ -65,7 +68,10 @@ pub(super) async fn step(
         let rows = transaction.execute(sql, params).await.map_err(failed)?;
         more |= rows >= u64::from(tidy.limit);
     }
-    let row = transaction.query_opt(BODIES, &[&*swept, &limit]).await.map_err(failed)?;
+    let row = transaction
+        .query_opt(BODIES, &[&*swept, &limit])
+        .await
+        .map_err(failed)?;
     transaction.commit().await.map_err(failed)?;
     // At the end it begins again.
     *swept = row.map(|row| row.get(0)).unwrap_or_default();

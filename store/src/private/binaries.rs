@@ -39,7 +39,11 @@ impl Binaries {
             Some(needed) if !found.is_empty() => Err(PrivateError::ForeignVersion {
                 folder: place.cluster.clone(),
                 found: needed,
-                have: found.iter().map(|one| one.version.clone()).collect::<Vec<_>>().join(", "),
+                have: found
+                    .iter()
+                    .map(|one| one.version.clone())
+                    .collect::<Vec<_>>()
+                    .join(", "),
             }),
             _ => Err(PrivateError::NoBinaries {
                 looked: match configured {

@@ -73,11 +73,7 @@ pub enum PrivateError {
     #[error("PostgreSQL does not run as root, and there is no user named postgres; make one, or run as another user")]
     NoUser,
     #[error("{} belongs to user {owner}, and we run as {ours}; run as its owner or as root", folder.display())]
-    Owner {
-        folder: PathBuf,
-        owner: u32,
-        ours: u32,
-    },
+    Owner { folder: PathBuf, owner: u32, ours: u32 },
     #[error("{} is not a folder that only user {user} can enter; remove it", folder.display())]
     Unsafe { folder: PathBuf, user: u32 },
     #[error("cannot {what} {}", path.display())]
@@ -244,10 +240,17 @@ impl PrivatePostgres {
         let process = self.process.lock().await;
         process.signal(nix::sys::signal::Signal::SIGINT);
         let mut ended = process.ended.clone();
-        if tokio::time::timeout(STOP, ended.wait_for(|ended| *ended)).await.is_err() {
+        if tokio::time::timeout(STOP, ended.wait_for(|ended| *ended))
+            .await
+            .is_err()
+        {
             tracing::warn!("the database server takes long to stop; it will recover at its next start");
             process.signal(nix::sys::signal::Signal::SIGQUIT);
             let _ = tokio::time::timeout(STOP, ended.wait_for(|ended| *ended)).await;
+        }
+        if self.place.socket != self.place.cluster {
+            // Made for the socket alone; it goes if nothing else is in it.
+            let _ = std::fs::remove_dir(&self.place.socket);
         }
     }
 
@@ -265,7 +268,10 @@ impl PrivatePostgres {
                 Ok(Some(process))
             }
             Ok(()) => {
-                tracing::info!(pid = process.pid, "the running database server has another socket; restarting it");
+                tracing::info!(
+                    pid = process.pid,
+                    "the running database server has another socket; restarting it"
+                );
                 process.signal(nix::sys::signal::Signal::SIGINT);
                 let mut ended = process.ended.clone();
                 let _ = tokio::time::timeout(STOP, ended.wait_for(|ended| *ended)).await;
@@ -279,11 +285,7 @@ impl PrivatePostgres {
 
     /// A server that was killed leaves children behind for a moment, and no other starts before they
     /// are gone.
-    async fn launch_patiently(
-        place: &Place,
-        binaries: &Binaries,
-        more: &[String],
-    ) -> Result<Process, PrivateError> {
+    async fn launch_patiently(place: &Place, binaries: &Binaries, more: &[String]) -> Result<Process, PrivateError> {
         let mut tries = 0;
         loop {
             match Self::launch(place, binaries, more).await {
@@ -307,7 +309,11 @@ impl PrivatePostgres {
         }
         let process = Process::spawn(command, place)?;
         ready(place, &place.socket, &process).await?;
-        tracing::info!(pid = process.pid, version = binaries.version, "the database server runs");
+        tracing::info!(
+            pid = process.pid,
+            version = binaries.version,
+            "the database server runs"
+        );
         Ok(process)
     }
 

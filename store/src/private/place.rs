@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown},
     path::{Path, PathBuf},
 };
 
@@ -173,6 +173,7 @@ impl Place {
         options
             .append(true)
             .create(true)
+            .mode(0o600)
             .open(&self.log)
             .map_err(failed("open", &self.log))
     }

@@ -100,11 +100,17 @@ fn shown(changes: &[Change]) -> Vec<(u64, Option<Value>, Option<Value>)> {
 
 fn everything(store: &Store) -> Vec<Value> {
     let view = store.view();
-    [Kind::Pod, Kind::ConfigMap, Kind::ReplicaSet, Kind::Event, Kind::Namespace]
-        .iter()
-        .flat_map(|kind| view.list(*kind, None))
-        .map(|object| object.to_value())
-        .collect()
+    [
+        Kind::Pod,
+        Kind::ConfigMap,
+        Kind::ReplicaSet,
+        Kind::Event,
+        Kind::Namespace,
+    ]
+    .iter()
+    .flat_map(|kind| view.list(*kind, None))
+    .map(|object| object.to_value())
+    .collect()
 }
 
 pub(crate) async fn objects_are_written_and_read(log: Arc<dyn Log>) {
@@ -135,7 +141,13 @@ pub(crate) async fn objects_are_written_and_read(log: Arc<dyn Log>) {
     assert_eq!(store.version(), start + 3);
 
     set_status(&store, "a", "Running").await.expect("it has a status");
-    let bind = |node: &str| Write::new(Op::Bind { key: key("a"), node: node.into(), status: None });
+    let bind = |node: &str| {
+        Write::new(Op::Bind {
+            key: key("a"),
+            node: node.into(),
+            status: None,
+        })
+    };
     store.write_one(Class::Controller, bind("n1")).await.expect("bound");
     let again = store.write_one(Class::Controller, bind("n2")).await;
     assert!(matches!(again, Err(WriteError::Conflict { .. })), "{again:?}");
@@ -149,7 +161,14 @@ pub(crate) async fn objects_are_written_and_read(log: Arc<dyn Log>) {
     assert_eq!(list.items.iter().map(|pod| pod.name()).collect::<Vec<_>>(), ["a", "b"]);
     assert!(store.list(Kind::Pod, Some("sho")).items.is_empty());
     assert_eq!(store.view().on_node("n1").count(), 1);
-    assert_eq!(store.view().by_uid(&"uid-b".into()).map(|pod| pod.name().to_owned()).as_deref(), Some("b"));
+    assert_eq!(
+        store
+            .view()
+            .by_uid(&"uid-b".into())
+            .map(|pod| pod.name().to_owned())
+            .as_deref(),
+        Some("b")
+    );
     let page = store.view().list_after(Kind::Pod, None, &key("a")).count();
     assert_eq!(page, 1);
 
@@ -157,7 +176,10 @@ pub(crate) async fn objects_are_written_and_read(log: Arc<dyn Log>) {
     let answers = store
         .write(
             Class::User,
-            vec![Write::new(Op::Remove { key: key("a") }), Write::new(Op::Create(pod("a", "k")))],
+            vec![
+                Write::new(Op::Remove { key: key("a") }),
+                Write::new(Op::Create(pod("a", "k"))),
+            ],
         )
         .await;
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");
@@ -166,22 +188,36 @@ pub(crate) async fn objects_are_written_and_read(log: Arc<dyn Log>) {
     // The last finalizer holds an object that is being deleted, and lets it go.
     let mut held = pod("held", "i");
     held.meta.finalizers = Some(vec!["towline.dev/test".into()]);
-    let held = store.write_one(Class::User, Write::new(Op::Create(held))).await.expect("created");
-    let refused = store.write_one(Class::User, Write::new(Op::Remove { key: key("held") })).await;
+    let held = store
+        .write_one(Class::User, Write::new(Op::Create(held)))
+        .await
+        .expect("created");
+    let refused = store
+        .write_one(Class::User, Write::new(Op::Remove { key: key("held") }))
+        .await;
     assert!(matches!(refused, Err(WriteError::Conflict { .. })), "{refused:?}");
     let mut deleting = Object::clone(&held);
     deleting.meta.deletion_timestamp = deleting.meta.creation_timestamp.clone();
     deleting.meta.deletion_grace_period_seconds = Some(0);
-    store.write_one(Class::User, Write::new(Op::Replace(deleting.clone()))).await.expect("marked");
+    store
+        .write_one(Class::User, Write::new(Op::Replace(deleting.clone())))
+        .await
+        .expect("marked");
     deleting.meta.finalizers = None;
-    store.write_one(Class::User, Write::new(Op::Replace(deleting))).await.expect("let go");
+    store
+        .write_one(Class::User, Write::new(Op::Replace(deleting)))
+        .await
+        .expect("let go");
     assert!(store.get(&key("held")).is_none());
 }
 
 pub(crate) async fn one_failed_precondition_fails_one_write(log: Arc<dyn Log>) {
     let store = open(log).await;
     let a = create(&store, "a").await;
-    let missing = Op::Status { key: key("nobody"), status: status("x") };
+    let missing = Op::Status {
+        key: key("nobody"),
+        status: status("x"),
+    };
     let mut nameless = pod("x", "i");
     nameless.meta.uid = None;
     let mut stolen = pod("y", "i");
@@ -191,14 +227,31 @@ pub(crate) async fn one_failed_precondition_fails_one_write(log: Arc<dyn Log>) {
             Class::User,
             vec![
                 Write::new(Op::Create(pod("a", "i"))),
-                Write::new(Op::Status { key: key("a"), status: status("1") }).version(a.version + 7),
-                Write::new(Op::Status { key: key("a"), status: status("1") }).uid(Uid::from("other")),
+                Write::new(Op::Status {
+                    key: key("a"),
+                    status: status("1"),
+                })
+                .version(a.version + 7),
+                Write::new(Op::Status {
+                    key: key("a"),
+                    status: status("1"),
+                })
+                .uid(Uid::from("other")),
                 Write::new(missing),
                 Write::new(Op::Create(nameless)),
                 Write::new(Op::Create(stolen)),
-                Write::new(Op::Status { key: key("a"), status: status("2") }).version(a.version).uid(a.uid()),
+                Write::new(Op::Status {
+                    key: key("a"),
+                    status: status("2"),
+                })
+                .version(a.version)
+                .uid(a.uid()),
                 // The write before moved it on within the batch.
-                Write::new(Op::Status { key: key("a"), status: status("3") }).version(a.version),
+                Write::new(Op::Status {
+                    key: key("a"),
+                    status: status("3"),
+                })
+                .version(a.version),
             ],
         )
         .await;
@@ -209,7 +262,10 @@ pub(crate) async fn one_failed_precondition_fails_one_write(log: Arc<dyn Log>) {
     assert!(matches!(&answers[3], Err(NotFound(_))), "{answers:?}");
     assert!(matches!(&answers[4], Err(Invalid { .. })), "{answers:?}");
     assert!(matches!(&answers[5], Err(Invalid { .. })), "{answers:?}");
-    assert!(matches!(&answers[6], Ok(pod) if pod.version == a.version + 1), "{answers:?}");
+    assert!(
+        matches!(&answers[6], Ok(pod) if pod.version == a.version + 1),
+        "{answers:?}"
+    );
     assert!(matches!(&answers[7], Err(Conflict { .. })), "{answers:?}");
     assert_eq!(store.version(), a.version + 1);
 }
@@ -219,23 +275,38 @@ pub(crate) async fn watches_see_their_scope_in_order(log: Arc<dyn Log>) {
     let start = store.version();
     let mut all = store.watch(Scope::all(), None).expect("now");
     let mut other = store.watch(Scope::kinds(&[Kind::ConfigMap]), None).expect("now");
-    let mut space = store.watch(Scope::kinds(&[Kind::Pod]).in_namespace("shop"), Some(start)).expect("now");
-    let mut elsewhere = store.watch(Scope::kinds(&[Kind::Pod]).in_namespace("else"), Some(start)).expect("now");
+    let mut space = store
+        .watch(Scope::kinds(&[Kind::Pod]).in_namespace("shop"), Some(start))
+        .expect("now");
+    let mut elsewhere = store
+        .watch(Scope::kinds(&[Kind::Pod]).in_namespace("else"), Some(start))
+        .expect("now");
     create(&store, "a").await;
     for n in 0..5 {
         set_status(&store, "a", &n.to_string()).await.expect("written");
     }
-    store.write_one(Class::User, Write::new(Op::Remove { key: key("a") })).await.expect("removed");
+    store
+        .write_one(Class::User, Write::new(Op::Remove { key: key("a") }))
+        .await
+        .expect("removed");
     let end = store.version();
     let seen = until(&mut all, end).await;
-    assert_eq!(seen.iter().map(|change| change.version).collect::<Vec<_>>(), (start + 1..=end).collect::<Vec<_>>());
+    assert_eq!(
+        seen.iter().map(|change| change.version).collect::<Vec<_>>(),
+        (start + 1..=end).collect::<Vec<_>>()
+    );
     assert!(seen[0].old.is_none() && seen[6].new.is_none());
-    assert_eq!(seen[6].old.as_ref().and_then(|pod| pod.status.clone()), Some(status("4")));
+    assert_eq!(
+        seen[6].old.as_ref().and_then(|pod| pod.status.clone()),
+        Some(status("4"))
+    );
     assert_eq!(shown(&until(&mut space, end).await), shown(&seen));
     assert_eq!(other.ready().map(|changes| changes.len()), Some(0));
     assert_eq!(other.seen(), end);
     assert_eq!(elsewhere.ready().map(|changes| changes.len()), Some(0));
-    let gone = store.watch(Scope::all(), Some(end + 1)).expect_err("it is not there yet");
+    let gone = store
+        .watch(Scope::all(), Some(end + 1))
+        .expect_err("it is not there yet");
     assert_eq!((gone.asked, gone.newest), (end + 1, end));
 }
 
@@ -245,10 +316,17 @@ pub(crate) async fn a_node_watch_sees_its_pods(log: Arc<dyn Log>) {
     let mut n2 = store.watch(Scope::node("n2"), None).expect("now");
     for (name, node) in [("a", "n1"), ("b", "n2")] {
         create(&store, name).await;
-        let op = Op::Bind { key: key(name), node: node.into(), status: Some(status("Pending")) };
+        let op = Op::Bind {
+            key: key(name),
+            node: node.into(),
+            status: Some(status("Pending")),
+        };
         store.write_one(Class::Controller, Write::new(op)).await.expect("bound");
     }
-    store.write_one(Class::User, Write::new(Op::Remove { key: key("a") })).await.expect("removed");
+    store
+        .write_one(Class::User, Write::new(Op::Remove { key: key("a") }))
+        .await
+        .expect("removed");
     let end = store.version();
     let seen = until(&mut n1, end).await;
     assert_eq!(seen.len(), 2, "{seen:?}");
@@ -264,13 +342,26 @@ pub(crate) async fn a_restart_changes_nothing(log: Arc<dyn Log>) {
     let store = open(log.clone()).await;
     create(&store, "a").await;
     set_status(&store, "a", "Running").await.expect("written");
-    let before = (store.version(), store.cluster(), store.incarnation(), everything(&store));
+    let before = (
+        store.version(),
+        store.cluster(),
+        store.incarnation(),
+        everything(&store),
+    );
     store.close().await;
     let refused = set_status(&store, "a", "late").await;
     assert!(matches!(refused, Err(WriteError::Unavailable(_))), "{refused:?}");
     assert!(!store.is_writable());
     let store = open(log).await;
-    assert_eq!((store.version(), store.cluster(), store.incarnation(), everything(&store)), before);
+    assert_eq!(
+        (
+            store.version(),
+            store.cluster(),
+            store.incarnation(),
+            everything(&store)
+        ),
+        before
+    );
     assert!(store.is_writable());
     create(&store, "b").await;
 }
@@ -319,7 +410,11 @@ fn row(name: &str, text: &str, commit: &str) -> DesiredRow {
 }
 
 fn revision(base: u64, commit: &str, put: Vec<DesiredRow>, drop: Vec<Key>) -> RevisionWrite {
-    let at = UnitAt { commit: commit.into(), held: None, may_delete: true };
+    let at = UnitAt {
+        commit: commit.into(),
+        held: None,
+        may_delete: true,
+    };
     RevisionWrite {
         base,
         commit: commit.into(),
@@ -348,21 +443,39 @@ pub(crate) async fn revisions_are_differences(log: Arc<dyn Log>) {
     second.source_error = Some("it is away".into());
     store.record(second).await.expect("recorded");
     let now = store.desired();
-    assert_eq!(now.rows.values().map(|row| row.content["data"]["text"].clone()).collect::<Vec<_>>(), [json!("2")]);
+    assert_eq!(
+        now.rows
+            .values()
+            .map(|row| row.content["data"]["text"].clone())
+            .collect::<Vec<_>>(),
+        [json!("2")]
+    );
     store.close().await;
 
     let store = open(log).await;
     let loaded = store.desired();
-    assert_eq!((loaded.revision, &loaded.commit, &loaded.units), (2, &Some(Commit::from("c2")), &now.units));
+    assert_eq!(
+        (loaded.revision, &loaded.commit, &loaded.units),
+        (2, &Some(Commit::from("c2")), &now.units)
+    );
     assert_eq!(loaded.rows, now.rows);
     assert_eq!(loaded.source_error.as_deref(), Some("it is away"));
     let lines = store.revisions(10).await.expect("read");
     assert_eq!(lines.iter().map(|line| line.number).collect::<Vec<_>>(), [2, 1]);
-    assert_eq!((lines[0].changed, lines[0].dropped, lines[0].author.as_str()), (1, 1, "Ada <ada@example.org>"));
+    assert_eq!(
+        (lines[0].changed, lines[0].dropped, lines[0].author.as_str()),
+        (1, 1, "Ada <ada@example.org>")
+    );
     let earlier = store.desired_at(1).await.expect("read").expect("kept");
     assert_eq!(earlier.rows, desired.rows);
-    assert_eq!(store.desired_at(9).await.expect("read").map(|found| found.revision), None);
-    store.record(revision(2, "c3", vec![row("b", "1", "c3")], Vec::new())).await.expect("recorded");
+    assert_eq!(
+        store.desired_at(9).await.expect("read").map(|found| found.revision),
+        None
+    );
+    store
+        .record(revision(2, "c3", vec![row("b", "1", "c3")], Vec::new()))
+        .await
+        .expect("recorded");
     assert_eq!(store.desired().rows.len(), 2);
 }
 
@@ -406,7 +519,13 @@ pub(crate) async fn notes_are_kept(log: Arc<dyn Log>) {
     assert!(store.first_delivery("gitlab", "1").await.expect("asked"));
     assert_eq!(store.document("sync"), Some(json!({"a": 1})));
     assert_eq!(store.document("gone"), None);
-    let verbs: Vec<_> = store.audited(5).await.expect("read").into_iter().map(|line| line.verb).collect();
+    let verbs: Vec<_> = store
+        .audited(5)
+        .await
+        .expect("read")
+        .into_iter()
+        .map(|line| line.verb)
+        .collect();
     assert_eq!(verbs, ["delete", "get"]);
 }
 
@@ -421,10 +540,21 @@ pub(crate) async fn what_is_old_goes(log: Arc<dyn Log>) {
     let far = "2999-01-01T00:00:00Z";
     let events = [event("old", "2026-01-01T00:00:00Z"), event("new", far)];
     for event in events {
-        store.write_one(Class::Controller, Write::new(Op::Create(event))).await.expect("written");
+        store
+            .write_one(Class::Controller, Write::new(Op::Create(event)))
+            .await
+            .expect("written");
     }
     for n in 1..=6 {
-        store.record(revision(n - 1, &format!("c{n}"), vec![row("a", &n.to_string(), "c")], Vec::new())).await.expect("kept");
+        store
+            .record(revision(
+                n - 1,
+                &format!("c{n}"),
+                vec![row("a", &n.to_string(), "c")],
+                Vec::new(),
+            ))
+            .await
+            .expect("kept");
     }
     let retention = Retention {
         change_age: Duration::ZERO,
@@ -437,8 +567,16 @@ pub(crate) async fn what_is_old_goes(log: Arc<dyn Log>) {
     };
     store.first_delivery("generic", "1").await.expect("asked");
     store.tidy(&retention).await.expect("tidied");
-    assert!(store.first_delivery("generic", "1").await.expect("asked"), "it was forgotten");
-    let names: Vec<_> = store.list(Kind::Event, None).items.iter().map(|event| event.name().to_owned()).collect();
+    assert!(
+        store.first_delivery("generic", "1").await.expect("asked"),
+        "it was forgotten"
+    );
+    let names: Vec<_> = store
+        .list(Kind::Event, None)
+        .items
+        .iter()
+        .map(|event| event.name().to_owned())
+        .collect();
     assert_eq!(names, ["new"]);
     let kept = store.revisions(10).await.expect("read");
     assert_eq!(kept.iter().map(|line| line.number).collect::<Vec<_>>(), [6, 5]);
@@ -447,17 +585,30 @@ pub(crate) async fn what_is_old_goes(log: Arc<dyn Log>) {
     store.close().await;
     let store = open(log).await;
     assert_eq!(store.desired().rows.len(), 1);
-    assert_eq!(store.desired_at(5).await.expect("read").map(|found| found.rows.len()), Some(1));
-    assert!(store.watch(Scope::all(), Some(start)).is_err(), "that far back nothing is kept");
+    assert_eq!(
+        store.desired_at(5).await.expect("read").map(|found| found.rows.len()),
+        Some(1)
+    );
+    assert!(
+        store.watch(Scope::all(), Some(start)).is_err(),
+        "that far back nothing is kept"
+    );
     store.watch(Scope::all(), Some(end)).expect("the present is kept");
     assert_eq!(store.version(), end);
 }
 
 pub(crate) async fn many_writes_at_once(log: Arc<dyn Log>) {
     let store = open(log.clone()).await;
-    let creates = (0..1500).map(|n| Write::new(Op::Create(pod(&format!("p{n:04}"), "i")))).collect();
+    let creates = (0..1500)
+        .map(|n| Write::new(Op::Create(pod(&format!("p{n:04}"), "i"))))
+        .collect();
     let statuses = (0..1500)
-        .map(|n| Write::new(Op::Status { key: key(&format!("p{n:04}")), status: status("Running") }))
+        .map(|n| {
+            Write::new(Op::Status {
+                key: key(&format!("p{n:04}")),
+                status: status("Running"),
+            })
+        })
         .collect();
     let answers = store.write(Class::Controller, creates).await;
     assert!(answers.iter().all(Result::is_ok));
@@ -477,7 +628,10 @@ struct Dice(u64);
 
 impl Dice {
     fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % sides
     }
 }
@@ -493,12 +647,14 @@ pub(crate) async fn random_writes_survive_a_restart(log: Arc<dyn Log>) {
                 .map(|_| {
                     let name = format!("p{}", dice.roll(6));
                     let mut object = pod(&name, &format!("i{}", dice.roll(3)));
-                    object.meta.annotations =
-                        Some(BTreeMap::from([("n".to_owned(), dice.roll(3).to_string())]));
+                    object.meta.annotations = Some(BTreeMap::from([("n".to_owned(), dice.roll(3).to_string())]));
                     Write::new(match dice.roll(8) {
                         0 | 1 => Op::Create(object),
                         2 | 3 => Op::Replace(object),
-                        4 | 5 => Op::Status { key: key(&name), status: status(&dice.roll(4).to_string()) },
+                        4 | 5 => Op::Status {
+                            key: key(&name),
+                            status: status(&dice.roll(4).to_string()),
+                        },
                         6 => Op::Bind {
                             key: key(&name),
                             node: format!("n{}", dice.roll(3)).as_str().into(),
