@@ -7,7 +7,10 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -38,8 +41,6 @@ use crate::{
     volumes,
 };
 
-/// What is not urgent waits this long for more of it.
-const LAZY_REPORT: Duration = Duration::from_secs(1);
 /// How long steps that are under way may take after the shutdown.
 const LAST_STEPS: Duration = Duration::from_secs(10);
 
@@ -50,17 +51,49 @@ pub(crate) enum Message {
     Runtime(RuntimeEvent),
     /// The runtime is there, and these are all containers of this agent; `as_of` says how much of
     /// what executions told was in when the list was asked for.
-    Look { found: Vec<Found>, as_of: u64 },
+    Look {
+        found: Vec<Found>,
+        as_of: u64,
+    },
     RuntimeAway,
-    Told { pod: Uid, update: Update },
-    Ended { pod: Uid, end: End },
+    Told {
+        pod: Uid,
+        update: Update,
+    },
+    Ended {
+        pod: Uid,
+        end: End,
+    },
     /// What a probe found of a container.
-    Checked { pod: Uid, container: Arc<str>, id: ContainerId, checks: Checks },
+    Checked {
+        pod: Uid,
+        container: Arc<str>,
+        id: ContainerId,
+        checks: Checks,
+    },
     /// An exit was looked at more closely.
-    Inspected { pod: Uid, found: Found },
-    FindLog { question: LogQuestion, reply: oneshot::Sender<Result<ContainerId, SessionRefusal>> },
+    Inspected {
+        pod: Uid,
+        found: Found,
+    },
+    FindLog {
+        question: LogQuestion,
+        reply: oneshot::Sender<Result<ContainerId, SessionRefusal>>,
+    },
     /// The runtime's own facts may have changed.
     NodeChanged,
+}
+
+/// What an agent is put together from.
+pub(crate) struct Parts {
+    pub host: Arc<Host>,
+    pub reporter: Arc<Reporter>,
+    pub face: Arc<NodeFace>,
+    pub tell: mpsc::UnboundedSender<Message>,
+    pub runtime_lost: Arc<Notify>,
+    pub owner_known: Arc<Notify>,
+    pub touches: Arc<AtomicU64>,
+    pub shutdown: CancellationToken,
 }
 
 pub(crate) struct Agent {
@@ -73,48 +106,39 @@ pub(crate) struct Agent {
     /// Containers with this agent's labels whose pod is not known at all.
     pub(crate) strays: BTreeMap<ContainerId, Container>,
     pub(crate) dirty: BTreeSet<Uid>,
-    timers: BinaryHeap<Reverse<(Duration, Uid)>>,
+    pub(crate) timers: BinaryHeap<Reverse<(Duration, Uid)>>,
     /// Whether the runtime can be reached; if not, nothing is known and nothing is done.
-    runtime_there: bool,
+    pub(crate) runtime_there: bool,
     /// Wakes the task that watches the runtime, when an execution finds it unreachable.
     pub(crate) runtime_lost: Arc<Notify>,
     /// Counts what executions and events told; looks carry it.
-    touches: Arc<std::sync::atomic::AtomicU64>,
-    probes: BTreeMap<ContainerId, CancellationToken>,
+    pub(crate) touches: Arc<AtomicU64>,
+    pub(crate) probes: BTreeMap<ContainerId, CancellationToken>,
     /// Wakes the task that waits to know the cluster.
     pub(crate) owner_known: Arc<Notify>,
-    executions: TaskTracker,
-    shutdown: CancellationToken,
+    pub(crate) executions: TaskTracker,
+    pub(crate) shutdown: CancellationToken,
 }
 
 impl Agent {
-    pub(crate) fn new(
-        host: Arc<Host>,
-        reporter: Arc<Reporter>,
-        face: Arc<NodeFace>,
-        tell: mpsc::UnboundedSender<Message>,
-        runtime_lost: Arc<Notify>,
-        owner_known: Arc<Notify>,
-        touches: Arc<std::sync::atomic::AtomicU64>,
-        shutdown: CancellationToken,
-    ) -> Self {
+    pub(crate) fn new(parts: Parts) -> Self {
         Self {
-            host,
-            reporter,
-            face,
-            tell,
+            host: parts.host,
+            reporter: parts.reporter,
+            face: parts.face,
+            tell: parts.tell,
             head: None,
             entries: BTreeMap::new(),
             strays: BTreeMap::new(),
             dirty: BTreeSet::new(),
             timers: BinaryHeap::new(),
             runtime_there: false,
-            runtime_lost,
-            touches,
+            runtime_lost: parts.runtime_lost,
+            touches: parts.touches,
             probes: BTreeMap::new(),
-            owner_known,
+            owner_known: parts.owner_known,
             executions: TaskTracker::new(),
-            shutdown,
+            shutdown: parts.shutdown,
         }
     }
 
@@ -166,7 +190,12 @@ impl Agent {
             Message::RuntimeAway => self.runtime_away(),
             Message::Told { pod, update } => self.told(&pod, update),
             Message::Ended { pod, end } => self.ended(&pod, &end),
-            Message::Checked { pod, container, id, checks } => {
+            Message::Checked {
+                pod,
+                container,
+                id,
+                checks,
+            } => {
                 if let Some(entry) = self.entries.get_mut(&pod) {
                     entry.memory.entry(&container).checks = Some((id, checks));
                     self.dirty.insert(pod);
@@ -186,174 +215,9 @@ impl Agent {
         }
     }
 
-    // ---- the runtime
-
-    fn runtime_away(&mut self) {
-        if self.runtime_there {
-            tracing::warn!(node = &*self.host.node_name, "the container runtime is away; nothing is known of containers until it is back");
-        }
-        self.runtime_there = false;
-        self.node_changed();
-    }
-
-    pub(crate) fn node_changed(&mut self) {
-        let info = self.host.info.read().clone();
-        let images = self.host.image_list.read();
-        let status = node_status::status(&self.host, info.as_ref(), self.runtime_there, &images);
-        self.face.set_status(status);
-    }
-
-    /// A look at the whole node: what is there, and what is not any more.
-    fn looked(&mut self, found: Vec<Found>, as_of: u64) {
-        let now = self.host.clock.now();
-        let was_away = !self.runtime_there;
-        self.runtime_there = true;
-        let mut there: BTreeSet<ContainerId> = BTreeSet::new();
-        self.strays.clear();
-        for container in found.iter().filter_map(Container::read) {
-            there.insert(container.id.clone());
-            if let Some(address) = container.address {
-                self.host.pool.lock().claim(&container.pod, address);
-            }
-            match self.entries.get_mut(&container.pod) {
-                Some(entry) => {
-                    // Restarts behind our back do not happen: the runtime's own policy is off.
-                    let pod = container.pod.clone();
-                    let known = entry.containers.iter().find(|known| known.id == container.id);
-                    // The runtime's stamp of a start is a little off the agent's own; that is no news.
-                    let same = |known: &Container| std::mem::discriminant(&known.life) == std::mem::discriminant(&container.life);
-                    let changed = !known.is_some_and(same);
-                    if changed && entry.see(container.clone(), now) {
-                        self.read_last_words(&pod, &container.id);
-                    }
-                    self.dirty.insert(pod);
-                }
-                None => {
-                    self.strays.insert(container.id.clone(), container);
-                }
-            }
-        }
-        for (uid, entry) in &mut self.entries {
-            if entry.busy.is_some() || entry.touched > as_of {
-                continue;
-            }
-            let before = entry.containers.len();
-            entry.containers.retain(|container| there.contains(&container.id));
-            if entry.containers.len() != before || was_away {
-                self.dirty.insert(uid.clone());
-            }
-        }
-        if was_away {
-            self.dirty.extend(self.entries.keys().cloned());
-            self.node_changed();
-            self.sweep();
-        }
-        self.tell_unclaimed();
-    }
-
-    /// Removes the directories of pods that ended while no agent was there.
-    fn sweep(&self) {
-        let Some(pods) = self.host.state.dir().map(|dir| dir.join("pods")) else { return };
-        for entry in std::fs::read_dir(pods).into_iter().flatten().flatten() {
-            let uid = Uid::from(entry.file_name().to_string_lossy().as_ref());
-            let known = self.entries.contains_key(&uid) || self.strays.values().any(|stray| stray.pod == uid);
-            if !known {
-                tokio::task::spawn_blocking(move || volumes::remove(&entry.path()));
-            }
-        }
-    }
-
-    fn runtime_event(&mut self, event: RuntimeEvent) {
-        let now = self.host.clock.now();
-        match event {
-            RuntimeEvent::Images => {
-                self.host.images.forget();
-                return;
-            }
-            RuntimeEvent::Started { id, at } => {
-                self.with_container(&id, |entry, mut container| {
-                    if container.life == Life::Created {
-                        container.life = Life::Running { started: at };
-                        entry.see(container, now);
-                    }
-                });
-            }
-            RuntimeEvent::Died { id, code, at } => {
-                let pod = self.with_container(&id, |entry, mut container| {
-                    let started = match &container.life {
-                        Life::Running { started } => Some(*started),
-                        _ => None,
-                    };
-                    if matches!(container.life, Life::Exited(_)) {
-                        return false;
-                    }
-                    container.life = Life::Exited(crate::runtime::Exit {
-                        code,
-                        started: started.or(Some(at)),
-                        finished: at,
-                        oom_killed: false,
-                        error: None,
-                    });
-                    entry.see(container, now)
-                });
-                if let Some((pod, true)) = pod {
-                    self.read_last_words(&pod, &id);
-                    if code == 137 {
-                        self.inspect_exit(pod, id);
-                    }
-                }
-            }
-            RuntimeEvent::Destroyed { id } => {
-                self.strays.remove(&id);
-                self.with_container(&id, |entry, _| entry.lose(&id));
-            }
-        }
-    }
-
-    /// Applies `change` to the entry of a container, and marks its pod to be looked at.
-    fn with_container<R>(&mut self, id: &ContainerId, change: impl FnOnce(&mut Entry, Container) -> R) -> Option<(Uid, R)> {
-        for (uid, entry) in &mut self.entries {
-            let found = entry.containers.iter().find(|container| container.id == *id).cloned();
-            if let Some(container) = found {
-                let result = change(entry, container);
-                self.dirty.insert(uid.clone());
-                return Some((uid.clone(), result));
-            }
-        }
-        None
-    }
-
-    /// A container that was killed may have been so for lack of memory; only the runtime knows.
-    fn inspect_exit(&self, pod: Uid, id: ContainerId) {
-        let host = self.host.clone();
-        let tell = self.tell.clone();
-        tokio::spawn(async move {
-            if let Ok(found) = host.runtime.inspect(&id).await {
-                let _ = tell.send(Message::Inspected { pod, found });
-            }
-        });
-    }
-
-    /// Reads what a container left in its termination message file.
-    fn read_last_words(&mut self, pod: &Uid, id: &ContainerId) {
-        let Some(entry) = self.entries.get_mut(pod) else { return };
-        let Some(container) = entry.containers.iter_mut().find(|container| container.id == *id) else { return };
-        let Some(path) = self.host.termination_path(pod, &container.name, container.attempt) else { return };
-        let mut text = String::new();
-        let read = std::fs::File::open(path).and_then(|file| {
-            use std::io::Read;
-            file.take(4096).read_to_string(&mut text)
-        });
-        if read.is_ok() && !text.is_empty() {
-            container.message = Some(text.into());
-        }
-    }
-
-    // ---- executions
-
     fn told(&mut self, pod: &Uid, update: Update) {
         let now = self.host.clock.now();
-        let touches = self.touches.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+        let touches = self.touches.fetch_add(1, Ordering::Relaxed) + 1;
         let Some(entry) = self.entries.get_mut(pod) else { return };
         entry.touched = touches;
         match update {
@@ -364,13 +228,30 @@ impl Agent {
                 }
             }
             Update::Gone(id) => entry.lose(&id),
-            Update::Trouble { container, kind, message } => {
+            Update::Trouble {
+                container,
+                kind,
+                message,
+            } => {
                 let memory = entry.memory.entry(&container);
-                let mut backoff = memory.trouble.take().filter(|known| known.kind == kind).map(|known| known.backoff).unwrap_or_default();
+                let mut backoff = memory
+                    .trouble
+                    .take()
+                    .filter(|known| known.kind == kind)
+                    .map(|known| known.backoff)
+                    .unwrap_or_default();
                 backoff.fail(now.monotonic);
                 if backoff.failures == 1 && kind == TroubleKind::Pull {
-                    let image = entry.pod.container(&container).and_then(|(spec, _)| spec.image.clone()).unwrap_or_default();
-                    entry.events.push(back_off(&entry.pod, &container, format!("Back-off pulling image \"{image}\"")));
+                    let image = entry
+                        .pod
+                        .container(&container)
+                        .and_then(|(spec, _)| spec.image.clone())
+                        .unwrap_or_default();
+                    entry.events.push(back_off(
+                        &entry.pod,
+                        &container,
+                        format!("Back-off pulling image \"{image}\""),
+                    ));
                 }
                 entry.memory.entry(&container).trouble = Some(Trouble {
                     kind,
@@ -391,7 +272,11 @@ impl Agent {
         let monotonic = self.host.clock.now().monotonic;
         if let Some(entry) = self.entries.get_mut(pod) {
             entry.busy = None;
-            let failures = if matches!(end, End::Stuck) { entry.stuck.0 + 1 } else { 0 };
+            let failures = if matches!(end, End::Stuck) {
+                entry.stuck.0 + 1
+            } else {
+                0
+            };
             entry.stuck = (failures, monotonic);
             if failures > 0 {
                 entry.stuck.1 += Duration::from_secs(1 << failures.min(5));
@@ -432,7 +317,14 @@ impl Agent {
             self.drop_pod(uid);
             return;
         } else if !plan.steps.is_empty() && entry.stuck.1 <= now.monotonic {
-            Self::execute(&self.host, &self.tell, &self.executions, self.shutdown.child_token(), entry, &plan);
+            Self::execute(
+                &self.host,
+                &self.tell,
+                &self.executions,
+                self.shutdown.child_token(),
+                entry,
+                &plan,
+            );
         }
         if let Some(after) = plan.requeue_after {
             self.timers.push(Reverse((now.monotonic + after, uid.clone())));
@@ -465,7 +357,10 @@ impl Agent {
             containers: entry.containers.clone(),
             cancel,
             tell: move |update| {
-                let _ = updates.send(Message::Told { pod: of.clone(), update });
+                let _ = updates.send(Message::Told {
+                    pod: of.clone(),
+                    update,
+                });
             },
         };
         let steps = plan.steps.clone();
@@ -474,69 +369,6 @@ impl Agent {
             let end = execution.run(steps).await;
             let _ = tell.send(Message::Ended { pod: uid, end });
         });
-    }
-
-    /// Computes the pod's status and reports it: at once when somebody may be waiting for it.
-    fn report(&mut self, uid: &Uid, plan: &Plan) {
-        let now = self.host.clock.now();
-        let Some(entry) = self.entries.get_mut(uid) else { return };
-        if entry.claim == Claim::Gone {
-            return;
-        }
-        let pod_ip = self.host.address(&entry.pod);
-        let images = &self.host.images;
-        let status = status::status(
-            &entry.view(now),
-            &Facts {
-                plan,
-                pod_ip,
-                host_ip: self.host.host_ip,
-                before: &entry.status,
-                image_name: &|id| images.display(id),
-            },
-        );
-        let digest = Digest::of(&status);
-        for (name, waiting) in &plan.waiting {
-            let attempt = observed::latest(&entry.containers, name).map(|container| container.attempt);
-            let memory = entry.memory.entry(name);
-            if waiting.reason == "CrashLoopBackOff" && memory.told_backoff != attempt {
-                memory.told_backoff = attempt;
-                let key = &entry.pod.key;
-                let message = format!("Back-off restarting failed container {name} in pod {}_{}", key.name, key.ns());
-                entry.events.push(back_off(&entry.pod, name, message));
-            }
-        }
-        let deleting = entry.wish() != Wish::Run;
-        let terminated = plan.ended && deleting && entry.busy.is_none();
-        let urgent = entry.said.as_ref() != Some(&digest) || (terminated && !entry.said_ended);
-        let changed = status != entry.status;
-        entry.status = status;
-        let due = entry.report_at.is_some_and(|at| at <= now.monotonic);
-        if !(urgent || due) {
-            if (changed || !entry.events.is_empty()) && entry.report_at.is_none() {
-                let at = now.monotonic + LAZY_REPORT;
-                entry.report_at = Some(at);
-                self.timers.push(Reverse((at, uid.clone())));
-            }
-            return;
-        }
-        entry.said = Some(digest);
-        entry.report_at = None;
-        entry.said_ended = terminated;
-        let report = PodReport {
-            key: entry.pod.key.clone(),
-            uid: uid.clone(),
-            status: serde_json::to_value(&entry.status).unwrap_or_default(),
-            terminated,
-            events: std::mem::take(&mut entry.events),
-        };
-        if self.host.state.dir().is_some() {
-            // What was said of probes and times must outlive this process.
-            let mut object = entry.pod.object.clone();
-            object.status = Some(Arc::new(report.status.clone()));
-            self.host.state.save(&entry.incarnation, &object);
-        }
-        self.reporter.push(report);
     }
 
     /// The pod is gone from the server and its containers from the node.
@@ -568,7 +400,9 @@ impl Agent {
             if self.probes.contains_key(&container.id) {
                 continue;
             }
-            let Some((spec, _)) = entry.pod.container(&container.name) else { continue };
+            let Some((spec, _)) = entry.pod.container(&container.name) else {
+                continue;
+            };
             if spec.startup_probe.is_none() && spec.readiness_probe.is_none() && spec.liveness_probe.is_none() {
                 continue;
             }
@@ -587,8 +421,6 @@ impl Agent {
         }
     }
 
-    // ---- questions
-
     fn find_log(&self, question: &LogQuestion) -> Result<ContainerId, SessionRefusal> {
         let refuse = |status, message: String| Err(SessionRefusal { status, message });
         let Some(entry) = self.entries.get(&question.uid) else {
@@ -596,7 +428,13 @@ impl Agent {
         };
         let name = match &question.container {
             Some(name) => name.clone(),
-            None => entry.pod.spec.containers.first().map(|spec| spec.name.clone()).unwrap_or_default(),
+            None => entry
+                .pod
+                .spec
+                .containers
+                .first()
+                .map(|spec| spec.name.clone())
+                .unwrap_or_default(),
         };
         let pod = &entry.pod.key.name;
         if entry.pod.container(&name).is_none() {
@@ -610,12 +448,16 @@ impl Agent {
         match found {
             // A container that never ran has no log; the one before it is what people want to see.
             Some(container) if container.life != Life::Created => Ok(container.id.clone()),
-            _ if question.previous => {
-                refuse(400, format!("previous terminated container {name:?} in pod {pod:?} not found"))
-            }
+            _ if question.previous => refuse(
+                400,
+                format!("previous terminated container {name:?} in pod {pod:?} not found"),
+            ),
             _ => refuse(
                 400,
-                format!("container {name:?} in pod {pod:?} is waiting to start: {}", waiting_reason(entry, &name)),
+                format!(
+                    "container {name:?} in pod {pod:?} is waiting to start: {}",
+                    waiting_reason(entry, &name)
+                ),
             ),
         }
     }
@@ -628,7 +470,12 @@ impl Agent {
             .collect();
         for entry in self.entries.values().filter(|entry| entry.claim == Claim::Unclaimed) {
             let key = &entry.pod.key;
-            names.extend(entry.containers.iter().map(|container| format!("{}/{}/{}", key.ns(), key.name, container.name)));
+            names.extend(
+                entry
+                    .containers
+                    .iter()
+                    .map(|container| format!("{}/{}/{}", key.ns(), key.name, container.name)),
+            );
         }
         names.sort();
         names.dedup();
@@ -636,18 +483,13 @@ impl Agent {
     }
 }
 
-fn back_off(pod: &Pod, container: &str, message: String) -> NodeEvent {
-    let list = if pod.init().iter().any(|spec| spec.name == container) { "initContainers" } else { "containers" };
-    NodeEvent {
-        warning: true,
-        reason: "BackOff".to_owned(),
-        message,
-        field_path: Some(format!("spec.{list}{{{container}}}")),
-    }
-}
-
 fn waiting_reason(entry: &Entry, name: &str) -> String {
-    let all = entry.status.container_statuses.iter().flatten().chain(entry.status.init_container_statuses.iter().flatten());
+    let all = entry
+        .status
+        .container_statuses
+        .iter()
+        .flatten()
+        .chain(entry.status.init_container_statuses.iter().flatten());
     all.filter(|status| status.name == name)
         .find_map(|status| status.state.as_ref()?.waiting.as_ref()?.reason.clone())
         .unwrap_or_else(|| "ContainerCreating".to_owned())

@@ -63,7 +63,11 @@ mod tests {
         assert_eq!(waits, [0, 10, 20, 40, 80, 160, 300, 300]);
         backoff.exited(RESET_AFTER, Duration::ZERO, Duration::from_secs(1000));
         assert_eq!(backoff.remaining(Duration::from_secs(1000)).as_secs(), 0);
-        backoff.exited(Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(1000));
+        backoff.exited(
+            Duration::from_secs(1),
+            Duration::from_secs(4),
+            Duration::from_secs(1000),
+        );
         assert_eq!(backoff.remaining(Duration::from_secs(1000)).as_secs(), 6);
     }
 

@@ -29,7 +29,11 @@ pub(crate) struct Jitter {
 impl Jitter {
     #[must_use]
     pub(crate) fn new(least: Duration, most: Duration) -> Self {
-        Self { least, most, next: least }
+        Self {
+            least,
+            most,
+            next: least,
+        }
     }
 
     pub(crate) fn reset(&mut self) {
@@ -150,7 +154,12 @@ impl Link {
             let frame = frame?;
             jitter.reset();
             match (&frame, resume.as_mut()) {
-                (Frame::Snapshot { incarnation, version, .. }, _) => {
+                (
+                    Frame::Snapshot {
+                        incarnation, version, ..
+                    },
+                    _,
+                ) => {
                     *resume = Some(Resume {
                         incarnation: Incarnation(incarnation.0.clone()),
                         version: *version,
@@ -158,7 +167,11 @@ impl Link {
                 }
                 (Frame::Delta { version, .. } | Frame::Bookmark { version }, Some(resume)) => resume.version = *version,
                 // A stream begins with a snapshot; without one there is nothing to add to.
-                (_, None) => return Err(ControlError::Malformed("the node stream does not begin with a snapshot".to_owned())),
+                (_, None) => {
+                    return Err(ControlError::Malformed(
+                        "the node stream does not begin with a snapshot".to_owned(),
+                    ));
+                }
             }
             if self.tell.send(Message::Frame(frame)).is_err() {
                 return Ok(());

@@ -67,7 +67,11 @@ pub(crate) struct Digest {
 
 impl Digest {
     pub(crate) fn of(status: &PodStatus) -> Self {
-        let all = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
+        let all = status
+            .init_container_statuses
+            .iter()
+            .flatten()
+            .chain(status.container_statuses.iter().flatten());
         Self {
             phase: status.phase.clone().unwrap_or_else(|| "Pending".to_owned()),
             ready: status
@@ -83,13 +87,23 @@ impl Digest {
                     } else if let Some(end) = state.terminated {
                         format!("ended {}", end.reason.unwrap_or_default())
                     } else {
-                        match state.waiting.and_then(|waiting| waiting.reason).unwrap_or_default().as_str() {
+                        match state
+                            .waiting
+                            .and_then(|waiting| waiting.reason)
+                            .unwrap_or_default()
+                            .as_str()
+                        {
                             // All that a new pod goes through by itself is the same to an onlooker.
                             "ContainerCreating" | "PodInitializing" => "making".to_owned(),
                             other => other.to_owned(),
                         }
                     };
-                    (word, container.restart_count, container.ready, container.started == Some(true))
+                    (
+                        word,
+                        container.restart_count,
+                        container.ready,
+                        container.started == Some(true),
+                    )
                 })
                 // What has not begun yet is what everybody expects of a new pod.
                 .filter(|(word, restarts, ..)| word != "making" || *restarts > 0)
@@ -150,10 +164,16 @@ impl Entry {
             Life::Running { .. } => 1,
             Life::Exited(_) => 2,
         };
-        if before.as_ref().is_some_and(|before| rank(before) > rank(&container.life)) {
+        if before
+            .as_ref()
+            .is_some_and(|before| rank(before) > rank(&container.life))
+        {
             return false;
         }
-        let ended = container.exit().cloned().filter(|_| !matches!(before, Some(Life::Exited(_))));
+        let ended = container
+            .exit()
+            .cloned()
+            .filter(|_| !matches!(before, Some(Life::Exited(_))));
         if let Some(exit) = &ended {
             self.note_exit(&container, exit, now);
         }
@@ -171,16 +191,19 @@ impl Entry {
     }
 
     fn note_exit(&mut self, container: &Container, exit: &Exit, now: Now) {
-        let newest = self.containers.iter().all(|other| {
-            other.name != container.name || other.attempt <= container.attempt
-        });
+        let newest = self
+            .containers
+            .iter()
+            .all(|other| other.name != container.name || other.attempt <= container.attempt);
         if !newest {
             return;
         }
         let since = |from: jiff::Timestamp, to: jiff::Timestamp| {
             Duration::try_from(to.duration_since(from)).unwrap_or_default()
         };
-        let ran = exit.started.map_or(Duration::ZERO, |started| since(started, exit.finished));
+        let ran = exit
+            .started
+            .map_or(Duration::ZERO, |started| since(started, exit.finished));
         let ago = since(exit.finished, now.wall);
         let memory = self.memory.entry(&container.name);
         if memory.restart.failures == 0 {

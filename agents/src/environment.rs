@@ -13,7 +13,11 @@ use crate::{pod::Pod, resources};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ConfigError {
     #[error("{kind} {namespace:?}/{name:?} not found")]
-    Missing { kind: Kind, namespace: String, name: String },
+    Missing {
+        kind: Kind,
+        namespace: String,
+        name: String,
+    },
     #[error("couldn't find key {key} in {kind} {namespace}/{name}")]
     MissingKey {
         kind: Kind,
@@ -46,18 +50,29 @@ pub(crate) type Objects = HashMap<Key, Object>;
 ///
 /// # Errors
 /// When the object is not known; the caller decides whether that matters.
-pub(crate) fn data(objects: &Objects, kind: Kind, namespace: &str, name: &str) -> Result<BTreeMap<String, Vec<u8>>, ConfigError> {
-    let object = objects.get(&Key::namespaced(kind, namespace, name)).ok_or_else(|| ConfigError::Missing {
-        kind,
-        namespace: namespace.to_owned(),
-        name: name.to_owned(),
-    })?;
+pub(crate) fn data(
+    objects: &Objects,
+    kind: Kind,
+    namespace: &str,
+    name: &str,
+) -> Result<BTreeMap<String, Vec<u8>>, ConfigError> {
+    let object = objects
+        .get(&Key::namespaced(kind, namespace, name))
+        .ok_or_else(|| ConfigError::Missing {
+            kind,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        })?;
     let body = object.body.value();
     let entries = |field: &str| body.get(field).and_then(Value::as_object).into_iter().flatten();
     let mut data = BTreeMap::new();
     for (key, value) in entries("data") {
         let text = value.as_str().unwrap_or_default();
-        let bytes = if kind == Kind::Secret { decode(text) } else { text.as_bytes().to_vec() };
+        let bytes = if kind == Kind::Secret {
+            decode(text)
+        } else {
+            text.as_bytes().to_vec()
+        };
         data.insert(key.clone(), bytes);
     }
     for (key, value) in entries("binaryData") {
@@ -81,7 +96,11 @@ fn decode(text: &str) -> Vec<u8> {
 pub(crate) fn field(pod: &Pod, place: &Place, path: &str) -> Result<String, ConfigError> {
     let meta = &pod.object.meta;
     let all = |map: &Option<BTreeMap<String, String>>| {
-        let lines: Vec<String> = map.iter().flatten().map(|(key, value)| format!("{key}={value:?}")).collect();
+        let lines: Vec<String> = map
+            .iter()
+            .flatten()
+            .map(|(key, value)| format!("{key}={value:?}"))
+            .collect();
         lines.join("\n")
     };
     let subscript = |prefix: &str| {
@@ -99,7 +118,11 @@ pub(crate) fn field(pod: &Pod, place: &Place, path: &str) -> Result<String, Conf
         "metadata.labels" => all(&meta.labels),
         "metadata.annotations" => all(&meta.annotations),
         "spec.nodeName" => place.node_name.clone(),
-        "spec.serviceAccountName" => pod.spec.service_account_name.clone().unwrap_or_else(|| "default".to_owned()),
+        "spec.serviceAccountName" => pod
+            .spec
+            .service_account_name
+            .clone()
+            .unwrap_or_else(|| "default".to_owned()),
         "status.hostIP" | "status.hostIPs" => place.host_ip.clone(),
         "status.podIP" | "status.podIPs" => place.pod_ip.clone(),
         _ => match (subscript("metadata.labels"), subscript("metadata.annotations")) {
@@ -121,9 +144,15 @@ pub(crate) fn resource_field(
     place: &Place,
     selector: &ResourceFieldSelector,
 ) -> Result<String, ConfigError> {
-    let name = selector.container_name.as_deref().filter(|name| !name.is_empty()).unwrap_or(container);
+    let name = selector
+        .container_name
+        .as_deref()
+        .filter(|name| !name.is_empty())
+        .unwrap_or(container);
     let invalid = |what: String| ConfigError::Invalid(what);
-    let (spec, _) = pod.container(name).ok_or_else(|| invalid(format!("there is no container {name:?}")))?;
+    let (spec, _) = pod
+        .container(name)
+        .ok_or_else(|| invalid(format!("there is no container {name:?}")))?;
     let (side, resource) = selector
         .resource
         .split_once('.')
@@ -142,7 +171,11 @@ pub(crate) fn resource_field(
         Some(divisor) => Quantity::try_from(divisor).map_err(|error| invalid(error.to_string()))?,
         None => Quantity::ZERO,
     };
-    let divisor = if divisor.is_zero() { 1_000_000_000 } else { divisor.nano() };
+    let divisor = if divisor.is_zero() {
+        1_000_000_000
+    } else {
+        divisor.nano()
+    };
     if divisor < 0 {
         return Err(invalid("a divisor must be above zero".to_owned()));
     }
@@ -191,9 +224,12 @@ pub(crate) fn environment(
     }
     for variable in container.env.iter().flatten() {
         let value = match (&variable.value, &variable.value_from) {
-            (Some(value), _) if !value.is_empty() => {
-                Some(expand(value, &|name| env.iter().rev().find(|(known, _)| known == name).map(|(_, v)| v.clone())))
-            }
+            (Some(value), _) if !value.is_empty() => Some(expand(value, &|name| {
+                env.iter()
+                    .rev()
+                    .find(|(known, _)| known == name)
+                    .map(|(_, v)| v.clone())
+            })),
             (_, Some(source)) => from_source(pod, container, objects, place, source)?,
             _ => Some(String::new()),
         };
@@ -254,9 +290,13 @@ fn services(pod: &Pod, objects: &Objects) -> Vec<(String, String)> {
         .collect();
     services.sort_by(|a, b| a.name().cmp(b.name()));
     for service in services {
-        let Some(spec) = service.body.value().get("spec") else { continue };
+        let Some(spec) = service.body.value().get("spec") else {
+            continue;
+        };
         let address = spec["clusterIP"].as_str().unwrap_or("");
-        let Some(ports) = spec["ports"].as_array().filter(|ports| !ports.is_empty()) else { continue };
+        let Some(ports) = spec["ports"].as_array().filter(|ports| !ports.is_empty()) else {
+            continue;
+        };
         if address.is_empty() || address == "None" {
             continue;
         }
@@ -274,7 +314,7 @@ fn services(pod: &Pod, objects: &Objects) -> Vec<(String, String)> {
 }
 
 fn is_variable_name(name: &str) -> bool {
-    !name.is_empty() && name.chars().all(|c| c.is_ascii_graphic() && c != '=') 
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_graphic() && c != '=')
 }
 
 /// Replaces `$(NAME)` by what `value` gives for it. `$$` is a single `$`; what is not known, and what

@@ -2,23 +2,25 @@
 
 use std::{sync::Arc, time::Duration};
 
-use k8s_openapi::api::core::v1::{Container as ContainerSpec, LifecycleHandler};
+use k8s_openapi::api::core::v1::Container as ContainerSpec;
 use schemas::node::NodeEvent;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    host::Host,
     hook,
-    image::{self, PullPolicy},
+    host::Host,
     memory::TroubleKind,
-    observed::{self, Container, INFRA, Role},
-    pause,
+    observed::{Container, INFRA, Role},
     plan::{Action, Step},
     pod::Pod,
-    runtime::{ContainerId, CreateRequest, Exit, Life, Network, RuntimeError},
-    translate::{self, Inputs},
-    volumes, watch,
+    runtime::{ContainerId, RuntimeError},
 };
+
+/// What Docker says when the address of a start is still another container's.
+const ADDRESS_HELD: &str = "Address already in use";
+/// How long to wait before the next try, and how often to try: 5 s in all.
+const ADDRESS_PAUSE: Duration = Duration::from_millis(50);
+const ADDRESS_TRIES: u32 = 100;
 
 /// What an execution tells while it runs.
 #[derive(Debug)]
@@ -33,9 +35,15 @@ pub(crate) enum Update {
         message: String,
     },
     /// What stood in a container's way is gone.
-    Cleared { container: Arc<str> },
+    Cleared {
+        container: Arc<str>,
+    },
     /// A container must end.
-    Condemned { id: ContainerId, container: Arc<str>, reason: String },
+    Condemned {
+        id: ContainerId,
+        container: Arc<str>,
+        reason: String,
+    },
     Event(NodeEvent),
 }
 
@@ -62,7 +70,7 @@ pub(crate) struct Execution<F> {
     pub tell: F,
 }
 
-enum Failure {
+pub(crate) enum Failure {
     Told,
     Unreachable,
     Cancelled,
@@ -114,9 +122,13 @@ impl<F: Fn(Update) + Send + Sync> Execution<F> {
         }
     }
 
-    fn event(&self, warning: bool, reason: &str, message: String, container: Option<&str>) {
+    pub(crate) fn event(&self, warning: bool, reason: &str, message: String, container: Option<&str>) {
         let field_path = container.filter(|name| *name != INFRA).map(|name| {
-            let list = if self.pod.role(name) == Role::Init { "initContainers" } else { "containers" };
+            let list = if self.pod.role(name) == Role::Init {
+                "initContainers"
+            } else {
+                "containers"
+            };
             format!("spec.{list}{{{name}}}")
         });
         (self.tell)(Update::Event(NodeEvent {
@@ -127,13 +139,13 @@ impl<F: Fn(Update) + Send + Sync> Execution<F> {
         }));
     }
 
-    fn seen(&mut self, container: Container) {
+    pub(crate) fn seen(&mut self, container: Container) {
         self.containers.retain(|known| known.id != container.id);
         self.containers.push(container.clone());
         (self.tell)(Update::Seen(container));
     }
 
-    fn trouble(&self, container: &str, kind: TroubleKind, message: impl Into<String>) -> Failure {
+    pub(crate) fn trouble(&self, container: &str, kind: TroubleKind, message: impl Into<String>) -> Failure {
         (self.tell)(Update::Trouble {
             container: container.into(),
             kind,
@@ -143,7 +155,7 @@ impl<F: Fn(Update) + Send + Sync> Execution<F> {
     }
 
     /// An error of the runtime while a container was made.
-    fn refused(&self, container: &str, error: &RuntimeError) -> Failure {
+    pub(crate) fn refused(&self, container: &str, error: &RuntimeError) -> Failure {
         if error.is_unreachable() {
             return Failure::Unreachable;
         }
@@ -151,303 +163,12 @@ impl<F: Fn(Update) + Send + Sync> Execution<F> {
         self.trouble(container, TroubleKind::Create, error.to_string())
     }
 
-    fn spec(&self, name: &str) -> Result<ContainerSpec, Failure> {
+    pub(crate) fn spec(&self, name: &str) -> Result<ContainerSpec, Failure> {
         // A plan names only containers of its pod's spec.
-        self.pod.container(name).map(|(spec, _)| spec.clone()).ok_or(Failure::Told)
-    }
-
-    async fn ensure(&mut self, name: &str, again: bool) -> Result<(), Failure> {
-        if name == INFRA {
-            return self.ensure_infra_image().await;
-        }
-        let spec = self.spec(name)?;
-        let reference = spec.image.clone().unwrap_or_default();
-        if !image::is_valid(&reference) {
-            let message = format!(
-                "Failed to apply default image tag {reference:?}: couldn't parse image reference {reference:?}: invalid reference format"
-            );
-            self.event(true, "InspectFailed", message.clone(), Some(name));
-            return Err(self.trouble(name, TroubleKind::ImageName, message));
-        }
-        let policy = image::policy(&spec);
-        let runtime = self.host.runtime.clone();
-        if policy != PullPolicy::Always || again {
-            let found = self.host.images.find(&*runtime, &reference).await;
-            match found.map_err(|error| self.refused(name, &error))? {
-                Some(_) => {
-                    let message = format!("Container image \"{reference}\" already present on machine");
-                    self.event(false, "Pulled", message, Some(name));
-                    return Ok(());
-                }
-                None if policy == PullPolicy::Never => {
-                    let message = format!("Container image \"{reference}\" is not present with pull policy of Never");
-                    self.event(true, "ErrImageNeverPull", message.clone(), Some(name));
-                    return Err(self.trouble(name, TroubleKind::NeverPull, message));
-                }
-                None => {}
-            }
-        }
-        self.pull(name, &reference).await
-    }
-
-    async fn pull(&mut self, name: &str, reference: &str) -> Result<(), Failure> {
-        self.event(false, "Pulling", format!("Pulling image \"{reference}\""), Some(name));
-        let credentials = image::credentials(&self.pod, &self.host.objects.read(), reference);
-        let began = self.host.clock.now().monotonic;
-        let layers = parking_lot::Mutex::new(std::collections::BTreeSet::new());
-        let host = self.host.clone();
-        let progress = |progress: crate::runtime::Progress| {
-            if let Some(layer) = progress.layer
-                && progress.status.ends_with("complete")
-            {
-                layers.lock().insert(layer);
-            }
-        };
-        let pulled = tokio::select! {
-            pulled = host.runtime.pull(reference, credentials, host.pull_idle, &progress) => pulled,
-            () = self.cancel.cancelled() => return Err(Failure::Cancelled),
-        };
-        if let Err(error) = pulled {
-            if error.is_unreachable() {
-                return Err(Failure::Unreachable);
-            }
-            let message = format!("Failed to pull image \"{reference}\": {error}");
-            self.event(true, "Failed", message.clone(), Some(name));
-            self.event(true, "Failed", "Error: ErrImagePull".to_owned(), Some(name));
-            return Err(self.trouble(name, TroubleKind::Pull, message));
-        }
-        self.host.images.forget();
-        let found = self.host.images.find(&*host.runtime, reference).await;
-        let image = found.map_err(|error| self.refused(name, &error))?;
-        let took = self.host.clock.now().monotonic.saturating_sub(began);
-        let size = image.map_or(0, |image| image.size);
-        let message = format!(
-            "Successfully pulled image \"{reference}\" in {:.3}s. Image size: {size} bytes.",
-            took.as_secs_f64()
-        );
-        self.event(false, "Pulled", message, Some(name));
-        Ok(())
-    }
-
-    async fn ensure_infra_image(&mut self) -> Result<(), Failure> {
-        let runtime = self.host.runtime.clone();
-        let found = self.host.images.find(&*runtime, pause::IMAGE).await;
-        if found.map_err(|error| self.refused(INFRA, &error))?.is_some() {
-            return Ok(());
-        }
-        let architecture = self.host.info.read().as_ref().map(|info| info.architecture.clone()).unwrap_or_default();
-        let Some(tar) = pause::tar(&architecture) else {
-            let message = format!("pods of several containers cannot run on the architecture {architecture:?}");
-            return Err(self.trouble(INFRA, TroubleKind::Create, message));
-        };
-        let changes: Vec<String> = pause::CHANGES.iter().map(|change| (*change).to_owned()).collect();
-        let imported = runtime.import(pause::IMAGE, tar, &changes).await;
-        imported.map_err(|error| self.refused(INFRA, &error))
-    }
-
-    async fn create(&mut self, name: &str, attempt: u32) -> Result<(), Failure> {
-        let request = self.request(name, attempt).await?;
-        let runtime = self.host.runtime.clone();
-        let mut made = runtime.create(&request).await;
-        if matches!(made, Err(RuntimeError::NoSuchImage(_))) {
-            // The image went since it was last seen.
-            self.host.images.forget();
-            self.ensure(name, true).await?;
-            made = runtime.create(&request).await;
-        }
-        let container = match made {
-            Ok(id) => self.container(&request, name, attempt, id),
-            // It was made before, by a process that ended before it could tell.
-            Err(RuntimeError::NameInUse(_)) => {
-                let found = runtime.inspect(&request.name).await;
-                let found = found.map_err(|error| self.refused(name, &error))?;
-                let ours = Container::read(&found).filter(|container| {
-                    container.pod == self.pod.uid && *container.name == *name && container.attempt == attempt
-                });
-                match ours {
-                    Some(container) => container,
-                    None => {
-                        let message = format!("the container name {:?} is in use by another container", request.name);
-                        return Err(self.trouble(name, TroubleKind::Create, message));
-                    }
-                }
-            }
-            Err(error) => return Err(self.refused(name, &error)),
-        };
-        self.seen(container);
-        (self.tell)(Update::Cleared { container: name.into() });
-        if name != INFRA {
-            self.event(false, "Created", format!("Created container: {name}"), Some(name));
-        }
-        Ok(())
-    }
-
-    fn container(&self, request: &CreateRequest, name: &str, attempt: u32, id: ContainerId) -> Container {
-        let address = match &request.network {
-            Some(Network::Bridge { address, .. }) => Some(*address),
-            _ => None,
-        };
-        Container {
-            id,
-            pod: self.pod.uid.clone(),
-            key: self.pod.key.clone(),
-            name: name.into(),
-            attempt,
-            role: self.pod.role(name),
-            address,
-            spec_hash: if name == INFRA { "".into() } else { self.pod.spec_hash(name).into() },
-            image_id: self.host.images.id(&request.image),
-            created: self.host.clock.now().wall,
-            life: Life::Created,
-            message: None,
-        }
-    }
-
-    async fn request(&mut self, name: &str, attempt: u32) -> Result<CreateRequest, Failure> {
-        let host = self.host.clone();
-        let pod = self.pod.clone();
-        let Some(owner) = host.owner.get() else {
-            return Err(self.trouble(name, TroubleKind::Create, "the cluster is not known yet"));
-        };
-        let infra = observed::latest(&self.containers, INFRA).filter(|infra| infra.is_running()).map(|c| c.id.clone());
-        let holds_network = name == INFRA || !pod.needs_infra();
-        let (network, address) = if pod.host_network() {
-            (Network::Host, None)
-        } else if holds_network {
-            let address = host
-                .allocate(&pod.uid)
-                .map_err(|error| self.trouble(name, TroubleKind::Create, error.to_string()))?;
-            let network = host.network.name.clone();
-            (Network::Bridge { network, address }, Some(address))
-        } else {
-            match &infra {
-                Some(id) => (Network::Join(id.clone()), None),
-                None => return Err(self.trouble(name, TroubleKind::Create, "the pod's network is not there")),
-            }
-        };
-        let mut files = host
-            .pod_files(&pod)
-            .map_err(|error| self.trouble(name, TroubleKind::Volume, format!("cannot write the pod's files: {error}")))?;
-        // A container in the network of another gets `hosts` and the like from there, so the same files
-        // are mounted over them again; `hostname` comes with the namespace.
-        let place = host.place(&pod);
-        if name == INFRA {
-            let objects = host.objects.read();
-            let empty = std::collections::BTreeMap::new();
-            let inputs = Inputs {
-                pod: &pod,
-                attempt,
-                owner,
-                objects: &objects,
-                place: &place,
-                network,
-                address,
-                files,
-                volumes: &empty,
-                image_user: "",
-                infra: None,
-            };
-            return Ok(translate::infra(&inputs, pause::IMAGE));
-        }
-        let spec = self.spec(name)?;
-        let dir = host.pod_dir(&pod.uid);
-        let volumes = {
-            let objects = host.objects.read();
-            volumes::prepare(&pod, &objects, &place, dir.as_deref())
-        };
-        let volumes = volumes.map_err(|error| {
-            let message = error.to_string();
-            self.event(true, "FailedMount", message.clone(), None);
-            self.trouble(name, TroubleKind::Volume, message)
-        })?;
-        let target = spec.termination_message_path.as_deref().unwrap_or("/dev/termination-log");
-        match host.termination_file(&pod, name, attempt, target) {
-            Ok(bind) => files.extend(bind),
-            Err(error) => {
-                let message = format!("cannot make the termination message file: {error}");
-                return Err(self.trouble(name, TroubleKind::Volume, message));
-            }
-        }
-        let image = host.images.find(&*host.runtime, spec.image.as_deref().unwrap_or("")).await;
-        let image_user = image.ok().flatten().map(|image| image.user.clone()).unwrap_or_default();
-        let request = {
-            let objects = host.objects.read();
-            let inputs = Inputs {
-                pod: &pod,
-                attempt,
-                owner,
-                objects: &objects,
-                place: &place,
-                network,
-                address,
-                files,
-                volumes: &volumes,
-                image_user: &image_user,
-                infra: infra.as_deref(),
-            };
-            translate::container(&inputs, &spec)
-        };
-        request.map_err(|error| {
-            let message = error.to_string();
-            self.event(true, "Failed", format!("Error: {message}"), Some(name));
-            self.trouble(name, TroubleKind::Config, message)
-        })
-    }
-
-    async fn start(&mut self, name: &str, attempt: u32) -> Result<(), Failure> {
-        let known = self.containers.iter().find(|container| *container.name == *name && container.attempt == attempt);
-        let Some(mut container) = known.cloned() else {
-            return Err(self.trouble(name, TroubleKind::Create, "the container to start is not there"));
-        };
-        let mut started = self.host.runtime.start(&container.id).await;
-        if let Err(RuntimeError::Refused(message)) = &started
-            && message.contains(&self.host.network.name)
-            && message.contains("not found")
-            && watch::ensure_network(&self.host).await.is_ok()
-        {
-            // Somebody removed the unused network, as a prune does.
-            started = self.host.runtime.start(&container.id).await;
-        }
-        match started {
-            Ok(()) => {
-                if container.life == Life::Created {
-                    container.life = Life::Running {
-                        started: self.host.clock.now().wall,
-                    };
-                }
-                // The event first: whoever hears that it runs hears all of it.
-                if name != INFRA {
-                    self.event(false, "Started", format!("Started container {name}"), Some(name));
-                }
-                self.seen(container);
-                Ok(())
-            }
-            Err(error) if error.is_unreachable() => Err(Failure::Unreachable),
-            Err(RuntimeError::NoSuchContainer(_)) => {
-                (self.tell)(Update::Gone(container.id));
-                Err(Failure::Told)
-            }
-            Err(error) => {
-                // What the runtime has of it tells more: it may have an exit code.
-                let found = self.host.runtime.inspect(&container.id).await.ok();
-                container.life = match found.map(|found| found.life) {
-                    Some(Life::Exited(exit)) => Life::Exited(Exit {
-                        error: exit.error.or_else(|| Some(error.to_string().into())),
-                        ..exit
-                    }),
-                    _ => Life::Exited(Exit {
-                        code: 128,
-                        started: None,
-                        finished: self.host.clock.now().wall,
-                        oom_killed: false,
-                        error: Some(error.to_string().into()),
-                    }),
-                };
-                self.seen(container);
-                self.event(true, "Failed", format!("Error: {error}"), Some(name));
-                Err(Failure::Told)
-            }
-        }
+        self.pod
+            .container(name)
+            .map(|(spec, _)| spec.clone())
+            .ok_or(Failure::Told)
     }
 
     async fn post_start(&mut self, name: &str, attempt: u32) -> Result<(), Failure> {
@@ -455,14 +176,22 @@ impl<F: Fn(Update) + Send + Sync> Execution<F> {
         let Some(handler) = spec.lifecycle.as_ref().and_then(|hooks| hooks.post_start.as_ref()) else {
             return Ok(());
         };
-        let known = self.containers.iter().find(|container| *container.name == *name && container.attempt == attempt);
+        let known = self
+            .containers
+            .iter()
+            .find(|container| *container.name == *name && container.attempt == attempt);
         let Some(container) = known.cloned() else { return Ok(()) };
         let ran = tokio::select! {
             ran = hook::run(&self.host, &self.pod, &spec, &container.id, handler, Duration::from_secs(600)) => ran,
             () = self.cancel.cancelled() => return Err(Failure::Cancelled),
         };
         if let Err(message) = ran {
-            self.event(true, "FailedPostStartHook", format!("PostStartHook failed: {message}"), Some(name));
+            self.event(
+                true,
+                "FailedPostStartHook",
+                format!("PostStartHook failed: {message}"),
+                Some(name),
+            );
             (self.tell)(Update::Condemned {
                 id: container.id,
                 container: name.into(),
@@ -471,81 +200,5 @@ impl<F: Fn(Update) + Send + Sync> Execution<F> {
             return Err(Failure::Told);
         }
         Ok(())
-    }
-
-    /// One budget covers the hooks and the signals of all containers.
-    async fn stop(&mut self, waves: &[Vec<ContainerId>], grace: Duration, reason: &str) -> Result<(), Failure> {
-        let began = self.host.clock.now().monotonic;
-        for wave in waves {
-            let stops = wave.iter().map(|id| self.stop_one(id, began, grace, reason));
-            let done = tokio::select! {
-                done = futures::future::join_all(stops) => done,
-                () = self.cancel.cancelled() => return Err(Failure::Cancelled),
-            };
-            for stopped in done {
-                if let Err(error) = stopped {
-                    if error.is_unreachable() {
-                        return Err(Failure::Unreachable);
-                    }
-                    self.event(true, "FailedKillPod", format!("error killing pod: {error}"), None);
-                    return Err(Failure::Told);
-                }
-            }
-            for id in wave {
-                let Some(mut container) = self.containers.iter().find(|known| known.id == *id).cloned() else { continue };
-                // The event with the exit code may not have come yet, and the next step must not wait for it.
-                match self.host.runtime.inspect(id).await {
-                    Ok(found) => {
-                        container.life = found.life;
-                        self.seen(container);
-                    }
-                    Err(error) if error.is_unreachable() => return Err(Failure::Unreachable),
-                    Err(_) => (self.tell)(Update::Gone(id.clone())),
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn stop_one(&self, id: &ContainerId, began: Duration, grace: Duration, reason: &str) -> Result<(), RuntimeError> {
-        let left = |host: &Host| (began + grace).saturating_sub(host.clock.now().monotonic);
-        let container = self.containers.iter().find(|container| container.id == *id);
-        if let Some(container) = container.filter(|container| container.role != Role::Infra) {
-            let name = &*container.name;
-            let message = match reason {
-                "the pod is deleted" => format!("Stopping container {name}"),
-                other => format!("Stopping container {name}: {other}"),
-            };
-            self.event(false, "Killing", message, Some(name));
-            let spec = self.pod.container(name).map(|(spec, _)| spec);
-            let handler: Option<&LifecycleHandler> =
-                spec.and_then(|spec| spec.lifecycle.as_ref()).and_then(|hooks| hooks.pre_stop.as_ref());
-            if let (Some(handler), Some(spec)) = (handler, spec)
-                && !grace.is_zero()
-            {
-                let ran = hook::run(&self.host, &self.pod, spec, id, handler, left(&self.host)).await;
-                if let Err(message) = ran {
-                    self.event(true, "FailedPreStopHook", format!("PreStopHook failed: {message}"), Some(name));
-                }
-            }
-        }
-        // A hook that used the budget up leaves two seconds for the signal.
-        let least = if grace.is_zero() { Duration::ZERO } else { Duration::from_secs(2).min(grace) };
-        self.host.runtime.stop(id, left(&self.host).max(least)).await
-    }
-
-    async fn remove(&mut self, id: &ContainerId) -> Result<(), Failure> {
-        match self.host.runtime.remove(id, true).await {
-            Ok(()) => {
-                self.containers.retain(|container| container.id != *id);
-                (self.tell)(Update::Gone(id.clone()));
-                Ok(())
-            }
-            Err(error) if error.is_unreachable() => Err(Failure::Unreachable),
-            Err(error) => {
-                self.event(true, "FailedKillPod", format!("error removing a container: {error}"), None);
-                Err(Failure::Told)
-            }
-        }
     }
 }

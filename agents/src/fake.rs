@@ -148,7 +148,10 @@ impl FakeRuntime {
 
     /// A registry has this image.
     pub fn add_to_registry(&self, reference: &str) {
-        self.state.lock().pullable.insert(reference.to_owned(), image(reference));
+        self.state
+            .lock()
+            .pullable
+            .insert(reference.to_owned(), image(reference));
     }
 
     pub fn set_behaviour(&self, reference: &str, behaviour: Behaviour) {
@@ -185,8 +188,12 @@ impl FakeRuntime {
     pub fn exit(&self, id: &str, code: i32, oom_killed: bool) {
         let now = self.clock.now().wall;
         let mut state = self.state.lock();
-        let Some(container) = state.containers.get_mut(id) else { return };
-        let Life::Running { started } = container.life else { return };
+        let Some(container) = state.containers.get_mut(id) else {
+            return;
+        };
+        let Life::Running { started } = container.life else {
+            return;
+        };
         container.life = Life::Exited(Exit {
             code,
             started: Some(started),
@@ -262,13 +269,23 @@ fn carries(found: &Found, labels: &BTreeMap<String, String>) -> bool {
 impl Runtime for FakeRuntime {
     async fn list(&self, labels: &BTreeMap<String, String>) -> Result<Vec<Found>, RuntimeError> {
         let state = self.enter(Some(Op::List))?;
-        Ok(state.containers.values().filter(|found| carries(found, labels)).cloned().collect())
+        Ok(state
+            .containers
+            .values()
+            .filter(|found| carries(found, labels))
+            .cloned()
+            .collect())
     }
 
     async fn inspect(&self, id: &str) -> Result<Found, RuntimeError> {
         let state = self.enter(None)?;
-        let found = state.containers.values().find(|found| *found.id == *id || *found.name == *id);
-        found.cloned().ok_or_else(|| RuntimeError::NoSuchContainer(id.to_owned()))
+        let found = state
+            .containers
+            .values()
+            .find(|found| *found.id == *id || *found.name == *id);
+        found
+            .cloned()
+            .ok_or_else(|| RuntimeError::NoSuchContainer(id.to_owned()))
     }
 
     async fn create(&self, request: &CreateRequest) -> Result<ContainerId, RuntimeError> {
@@ -332,7 +349,10 @@ impl Runtime for FakeRuntime {
         let running = {
             let mut state = self.enter(Some(Op::Stop))?;
             state.counted("stop");
-            state.containers.get(id).is_some_and(|found| matches!(found.life, Life::Running { .. }))
+            state
+                .containers
+                .get(id)
+                .is_some_and(|found| matches!(found.life, Life::Running { .. }))
         };
         if running {
             self.exit(id, 143, false);
@@ -403,7 +423,10 @@ impl Runtime for FakeRuntime {
         Ok(())
     }
 
-    async fn events(&self, labels: &BTreeMap<String, String>) -> Result<BoxStream<'static, RuntimeEvent>, RuntimeError> {
+    async fn events(
+        &self,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<BoxStream<'static, RuntimeEvent>, RuntimeError> {
         let mut state = self.enter(None)?;
         let (sender, receiver) = mpsc::unbounded_channel();
         state.listeners.push(sender);
@@ -418,9 +441,16 @@ impl Runtime for FakeRuntime {
         request: &LogRequest,
     ) -> Result<BoxStream<'static, Result<Bytes, RuntimeError>>, RuntimeError> {
         let state = self.enter(None)?;
-        let found = state.containers.get(id).ok_or_else(|| RuntimeError::NoSuchContainer(id.to_owned()))?;
-        let lines: Vec<_> = (1..=3).map(|line| Ok(Bytes::from(format!("{} line {line}\n", found.name)))).collect();
-        let skip = request.tail.map_or(0, |tail| lines.len().saturating_sub(usize::try_from(tail).unwrap_or(0)));
+        let found = state
+            .containers
+            .get(id)
+            .ok_or_else(|| RuntimeError::NoSuchContainer(id.to_owned()))?;
+        let lines: Vec<_> = (1..=3)
+            .map(|line| Ok(Bytes::from(format!("{} line {line}\n", found.name))))
+            .collect();
+        let skip = request
+            .tail
+            .map_or(0, |tail| lines.len().saturating_sub(usize::try_from(tail).unwrap_or(0)));
         Ok(stream::iter(lines).skip(skip).boxed())
     }
 
@@ -444,7 +474,7 @@ impl Runtime for FakeRuntime {
     }
 
     async fn info(&self) -> Result<RuntimeInfo, RuntimeError> {
-        let _ = self.enter(None)?;
+        drop(self.enter(None)?);
         Ok(RuntimeInfo {
             version: "0.0.0-fake".to_owned(),
             api_version: "1.41".to_owned(),

@@ -96,7 +96,10 @@ impl Agent {
             );
             return;
         }
-        let complete = self.head.as_ref().is_none_or(|head| head.incarnation == incarnation && version >= head.version);
+        let complete = self
+            .head
+            .as_ref()
+            .is_none_or(|head| head.incarnation == incarnation && version >= head.version);
         let mut named: BTreeMap<Uid, ()> = BTreeMap::new();
         let mut keys = std::collections::HashSet::new();
         let mut pods = Vec::new();
@@ -120,17 +123,25 @@ impl Agent {
                 entry.said_ended = false;
             }
         }
-        let missing: Vec<Uid> = self.entries.keys().filter(|uid| !named.contains_key(*uid)).cloned().collect();
+        let missing: Vec<Uid> = self
+            .entries
+            .keys()
+            .filter(|uid| !named.contains_key(*uid))
+            .cloned()
+            .collect();
         let mut vanished = Vec::new();
         for uid in missing {
-            let Some(entry) = self.entries.get_mut(&uid) else { continue };
+            let Some(entry) = self.entries.get_mut(&uid) else {
+                continue;
+            };
             match entry.claim {
                 Claim::Gone => {}
                 // Deleted while nobody was connected, in the same history: seen deleted.
                 Claim::Held if complete && entry.incarnation == incarnation => vanished.push(uid),
                 _ => {
                     tracing::warn!(
-                        namespace = entry.pod.key.ns(), name = &*entry.pod.key.name,
+                        namespace = entry.pod.key.ns(),
+                        name = &*entry.pod.key.name,
                         "the server does not know this pod, but never said that it was deleted; its containers stay"
                     );
                     entry.claim = Claim::Unclaimed;
@@ -139,7 +150,14 @@ impl Agent {
         }
         self.vanish(vanished);
         if complete {
-            let unnamed: Vec<Key> = self.host.objects.read().keys().filter(|key| !keys.contains(*key)).cloned().collect();
+            let unnamed: Vec<Key> = self
+                .host
+                .objects
+                .read()
+                .keys()
+                .filter(|key| !keys.contains(*key))
+                .cloned()
+                .collect();
             for key in unnamed {
                 self.host.objects.write().remove(&key);
                 self.host.state.forget(&key, "");
@@ -158,7 +176,12 @@ impl Agent {
             return;
         }
         let key = object.key();
-        let changed = self.host.objects.read().get(&key).is_none_or(|known| known.version != object.version || known.body.hash() != object.body.hash());
+        let changed = self
+            .host
+            .objects
+            .read()
+            .get(&key)
+            .is_none_or(|known| known.version != object.version || known.body.hash() != object.body.hash());
         if !changed {
             return;
         }
@@ -267,17 +290,25 @@ impl Agent {
         let alive = self.entries.values().filter(|entry| entry.claim == Claim::Held).count();
         let sudden = vanished
             .iter()
-            .filter(|uid| self.entries.get(*uid).is_some_and(|entry| !marked(entry) && !entry.containers.is_empty()))
+            .filter(|uid| {
+                self.entries
+                    .get(*uid)
+                    .is_some_and(|entry| !marked(entry) && !entry.containers.is_empty())
+            })
             .count();
         let ask = sudden > FEW && sudden * 10 > alive * 3;
         if ask {
             tracing::error!(
-                node = &*self.host.node_name, sudden, alive,
+                node = &*self.host.node_name,
+                sudden,
+                alive,
                 "over 30 % of this node's pods vanished at once; their containers stay until the pods are deleted one by one or declared again"
             );
         }
         for uid in vanished {
-            let Some(entry) = self.entries.get_mut(&uid) else { continue };
+            let Some(entry) = self.entries.get_mut(&uid) else {
+                continue;
+            };
             if ask && !marked(entry) {
                 entry.claim = Claim::Unclaimed;
                 entry.events.push(NodeEvent {

@@ -78,16 +78,27 @@ pub(crate) async fn http_get(
     get: &HTTPGetAction,
     limit: Duration,
 ) -> Result<String, String> {
-    if get.scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")) {
+    if get
+        .scheme
+        .as_deref()
+        .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
+    {
         return Err("requests over HTTPS are not supported".to_owned());
     }
     let number = port(spec, &get.port).ok_or_else(|| "the port is not one of the container's".to_owned())?;
     let name = match get.host.as_deref().filter(|name| !name.is_empty()) {
         Some(name) => name.to_owned(),
-        None => host.address(pod).map(|ip| ip.to_string()).ok_or("the pod has no address")?,
+        None => host
+            .address(pod)
+            .map(|ip| ip.to_string())
+            .ok_or("the pod has no address")?,
     };
     let path = get.path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/");
-    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+    let path = if path.starts_with('/') {
+        path.to_owned()
+    } else {
+        format!("/{path}")
+    };
     let mut request = http::Request::builder()
         .uri(path)
         .header(http::header::USER_AGENT, "towline-probe")
@@ -101,9 +112,12 @@ pub(crate) async fn http_get(
     }
     let request = request.body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
     let ask = async {
-        let stream = TcpStream::connect((name.as_str(), number)).await.map_err(|error| error.to_string())?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+        let stream = TcpStream::connect((name.as_str(), number))
+            .await
+            .map_err(|error| error.to_string())?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| error.to_string())?;
         let driver = tokio::spawn(connection);
         let answer = sender.send_request(request).await.map_err(|error| error.to_string());
         let result = match answer {
@@ -111,7 +125,9 @@ pub(crate) async fn http_get(
                 let status = answer.status();
                 // The body is of no interest, but its first part helps who reads the event.
                 let body = http_body_util::Limited::new(answer.into_body(), 2048).collect().await;
-                let text = body.map(|body| String::from_utf8_lossy(&body.to_bytes()).trim().to_owned()).unwrap_or_default();
+                let text = body
+                    .map(|body| String::from_utf8_lossy(&body.to_bytes()).trim().to_owned())
+                    .unwrap_or_default();
                 if (200..400).contains(&status.as_u16()) {
                     Ok(text)
                 } else {
@@ -136,6 +152,9 @@ pub(crate) async fn tcp(address: IpAddr, port: u16, limit: Duration) -> Result<(
     match tokio::time::timeout(limit, TcpStream::connect((address, port))).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(format!("dial tcp {address}:{port}: {error}")),
-        Err(_) => Err(format!("dial tcp {address}:{port}: timed out after {} s", limit.as_secs())),
+        Err(_) => Err(format!(
+            "dial tcp {address}:{port}: timed out after {} s",
+            limit.as_secs()
+        )),
     }
 }

@@ -99,7 +99,9 @@ impl Host {
     /// # Errors
     /// When a file cannot be written.
     pub(crate) fn pod_files(&self, pod: &Pod) -> std::io::Result<Vec<Bind>> {
-        let Some(dir) = self.pod_dir(&pod.uid) else { return Ok(Vec::new()) };
+        let Some(dir) = self.pod_dir(&pod.uid) else {
+            return Ok(Vec::new());
+        };
         private_dir(&dir)?;
         let files = podfiles::render(pod, self.address(pod), &self.names);
         let mut binds = Vec::new();
@@ -132,8 +134,16 @@ impl Host {
     ///
     /// # Errors
     /// When the file cannot be made.
-    pub(crate) fn termination_file(&self, pod: &Pod, container: &str, attempt: u32, target: &str) -> std::io::Result<Option<Bind>> {
-        let Some(path) = self.termination_path(&pod.uid, container, attempt) else { return Ok(None) };
+    pub(crate) fn termination_file(
+        &self,
+        pod: &Pod,
+        container: &str,
+        attempt: u32,
+        target: &str,
+    ) -> std::io::Result<Option<Bind>> {
+        let Some(path) = self.termination_path(&pod.uid, container, attempt) else {
+            return Ok(None);
+        };
         if let Some(parent) = path.parent() {
             private_dir(parent)?;
         }
@@ -149,7 +159,11 @@ impl Host {
 
     #[must_use]
     pub(crate) fn termination_path(&self, pod: &Uid, container: &str, attempt: u32) -> Option<PathBuf> {
-        Some(self.pod_dir(pod)?.join("termination").join(format!("{container}.{attempt}")))
+        Some(
+            self.pod_dir(pod)?
+                .join("termination")
+                .join(format!("{container}.{attempt}")),
+        )
     }
 
     #[must_use]

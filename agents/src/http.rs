@@ -142,9 +142,14 @@ impl HttpControl {
 
     async fn connect(&self) -> Result<SendRequest<Body>, ControlError> {
         let server = &self.options.server;
-        let stream = TcpStream::connect(server).await.map_err(|error| self.unreachable(error))?;
+        let stream = TcpStream::connect(server)
+            .await
+            .map_err(|error| self.unreachable(error))?;
         stream.set_nodelay(true).map_err(|error| self.unreachable(error))?;
-        let host = server.rsplit_once(':').map_or(server.as_str(), |(host, _)| host).trim_matches(['[', ']']);
+        let host = server
+            .rsplit_once(':')
+            .map_or(server.as_str(), |(host, _)| host)
+            .trim_matches(['[', ']']);
         let name = ServerName::try_from(host.to_owned()).map_err(|error| self.unreachable(error))?;
         let stream = TlsConnector::from(self.tls.clone())
             .connect(name, stream)
@@ -180,7 +185,10 @@ impl HttpControl {
         let mut sender = self.sender(line).await?;
         let request = Request::builder()
             .method(method)
-            .uri(format!("https://{}/towline/v1/nodes/{}/{path}", self.options.server, self.options.node))
+            .uri(format!(
+                "https://{}/towline/v1/nodes/{}/{path}",
+                self.options.server, self.options.node
+            ))
             .header(header::CONTENT_TYPE, "application/json")
             .body(body)
             .map_err(|error| ControlError::Malformed(error.to_string()))?;
@@ -189,19 +197,29 @@ impl HttpControl {
             sender.send_request(request).await
         };
         let answer = match patience {
-            Some(patience) => tokio::time::timeout(patience, ask).await.map_err(|_| self.unreachable("no answer in time"))?,
+            Some(patience) => tokio::time::timeout(patience, ask)
+                .await
+                .map_err(|_| self.unreachable("no answer in time"))?,
             None => ask.await,
         };
         answer.map_err(|error| self.unreachable(error))
     }
 
-    async fn checked(&self, what: &'static str, answer: Response<Incoming>) -> Result<Response<Incoming>, ControlError> {
+    async fn checked(
+        &self,
+        what: &'static str,
+        answer: Response<Incoming>,
+    ) -> Result<Response<Incoming>, ControlError> {
         let status = answer.status();
         if status.is_success() {
             return Ok(answer);
         }
-        let body = http_body_util::Limited::new(answer.into_body(), 64 << 10).collect().await;
-        let text = body.map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned()).unwrap_or_default();
+        let body = http_body_util::Limited::new(answer.into_body(), 64 << 10)
+            .collect()
+            .await;
+        let text = body
+            .map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned())
+            .unwrap_or_default();
         let message = serde_json::from_str::<serde_json::Value>(&text)
             .ok()
             .and_then(|status| status["message"].as_str().map(str::to_owned))
@@ -223,7 +241,9 @@ impl HttpControl {
         body: &T,
     ) -> Result<Response<Incoming>, ControlError> {
         let bytes = serde_json::to_vec(body).map_err(|error| ControlError::Malformed(error.to_string()))?;
-        let answer = self.send(Line::Main, Method::POST, path, whole(bytes), Some(PATIENCE)).await?;
+        let answer = self
+            .send(Line::Main, Method::POST, path, whole(bytes), Some(PATIENCE))
+            .await?;
         self.checked(what, answer).await
     }
 
@@ -233,7 +253,9 @@ impl HttpControl {
         what: &'static str,
         path: &str,
     ) -> Result<BoxStream<'static, Result<T, ControlError>>, ControlError> {
-        let answer = self.send(line, Method::GET, path, whole(Vec::new()), Some(PATIENCE)).await?;
+        let answer = self
+            .send(line, Method::GET, path, whole(Vec::new()), Some(PATIENCE))
+            .await?;
         let answer = self.checked(what, answer).await?;
         Ok(read_lines(answer.into_body(), self.options.server.clone()))
     }
@@ -262,7 +284,8 @@ fn read_lines<T: DeserializeOwned + Send + 'static>(
                     if line.iter().all(u8::is_ascii_whitespace) {
                         continue;
                     }
-                    let read = serde_json::from_slice(&line).map_err(|error| ControlError::Malformed(error.to_string()));
+                    let read =
+                        serde_json::from_slice(&line).map_err(|error| ControlError::Malformed(error.to_string()));
                     over = read.is_err();
                     return Some((read, (body, buffer, scanned, over)));
                 }
@@ -296,11 +319,19 @@ fn read_lines<T: DeserializeOwned + Send + 'static>(
 impl ControlPlane for HttpControl {
     async fn register(&self, registration: &Registration) -> Result<Registered, ControlError> {
         let answer = self.post("the registration", "register", registration).await?;
-        let body = answer.into_body().collect().await.map_err(|error| self.unreachable(error))?.to_bytes();
+        let body = answer
+            .into_body()
+            .collect()
+            .await
+            .map_err(|error| self.unreachable(error))?
+            .to_bytes();
         serde_json::from_slice(&body).map_err(|error| ControlError::Malformed(error.to_string()))
     }
 
-    async fn stream(&self, resume: Option<Resume>) -> Result<BoxStream<'static, Result<Frame, ControlError>>, ControlError> {
+    async fn stream(
+        &self,
+        resume: Option<Resume>,
+    ) -> Result<BoxStream<'static, Result<Frame, ControlError>>, ControlError> {
         let path = match resume {
             Some(resume) => format!("stream?incarnation={}&version={}", resume.incarnation.0, resume.version),
             None => "stream".to_owned(),
@@ -328,7 +359,10 @@ impl ControlPlane for HttpControl {
                 let frames = stream
                     .ready_chunks(256)
                     .map(|pieces| Ok(BodyFrame::data(Bytes::from(pieces.concat()))));
-                (format!("sessions/{id}"), BoxBody::new(StreamBody::new(SyncStream(parking_lot::Mutex::new(frames.boxed())))))
+                (
+                    format!("sessions/{id}"),
+                    BoxBody::new(StreamBody::new(SyncStream(parking_lot::Mutex::new(frames.boxed())))),
+                )
             }
             Err(refusal) => (
                 format!("sessions/{id}?status={}", refusal.status),

@@ -81,7 +81,9 @@ pub(crate) fn is_valid(reference: &str) -> bool {
         let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
         edge(part.chars().next())
             && edge(part.chars().last())
-            && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c))
+            && part
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c))
     })
 }
 
@@ -100,18 +102,26 @@ pub(crate) fn credentials(pod: &Pod, objects: &Objects, reference: &str) -> Opti
     let registry = registry(reference);
     let mut best: Option<(usize, Credentials)> = None;
     for secret in pod.spec.image_pull_secrets.iter().flatten() {
-        let Ok(mut data) = data(objects, Kind::Secret, pod.key.ns(), &secret.name) else { continue };
+        let Ok(mut data) = data(objects, Kind::Secret, pod.key.ns(), &secret.name) else {
+            continue;
+        };
         let (config, wrapped) = match (data.remove(".dockerconfigjson"), data.remove(".dockercfg")) {
             (Some(config), _) => (config, true),
             (None, Some(config)) => (config, false),
             (None, None) => continue,
         };
-        let Ok(config) = serde_json::from_slice::<Value>(&config) else { continue };
+        let Ok(config) = serde_json::from_slice::<Value>(&config) else {
+            continue;
+        };
         let auths = if wrapped { config.get("auths") } else { Some(&config) };
         for (server, entry) in auths.and_then(Value::as_object).into_iter().flatten() {
             let host = server.trim_start_matches("https://").trim_start_matches("http://");
             let (host, path) = host.split_once('/').unwrap_or((host, ""));
-            let host = if matches!(host, "index.docker.io" | "registry-1.docker.io") { "docker.io" } else { host };
+            let host = if matches!(host, "index.docker.io" | "registry-1.docker.io") {
+                "docker.io"
+            } else {
+                host
+            };
             let path = path.trim_end_matches('/');
             let deeper = !matches!(path, "" | "v1" | "v2");
             if host != registry || (deeper && !reference.starts_with(&format!("{host}/{path}/"))) {
@@ -127,7 +137,13 @@ pub(crate) fn credentials(pod: &Pod, objects: &Objects, reference: &str) -> Opti
 }
 
 fn login(server: &str, entry: &Value) -> Credentials {
-    let text = |field: &str| entry.get(field).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
+    let text = |field: &str| {
+        entry
+            .get(field)
+            .and_then(Value::as_str)
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned)
+    };
     let decoded = text("auth")
         .and_then(|auth| STANDARD.decode(auth).ok())
         .and_then(|bytes| String::from_utf8(bytes).ok());
@@ -159,7 +175,11 @@ impl Images {
 
     /// # Errors
     /// When the runtime cannot be asked.
-    pub(crate) async fn find(&self, runtime: &dyn Runtime, reference: &str) -> Result<Option<Arc<Image>>, RuntimeError> {
+    pub(crate) async fn find(
+        &self,
+        runtime: &dyn Runtime,
+        reference: &str,
+    ) -> Result<Option<Arc<Image>>, RuntimeError> {
         if let Some(image) = self.known.lock().get(reference) {
             return Ok(Some(image.clone()));
         }
@@ -176,7 +196,11 @@ impl Images {
     /// The id of an image that was found before.
     #[must_use]
     pub(crate) fn id(&self, reference: &str) -> Arc<str> {
-        self.known.lock().get(reference).map(|image| image.id.clone()).unwrap_or_else(|| "".into())
+        self.known
+            .lock()
+            .get(reference)
+            .map(|image| image.id.clone())
+            .unwrap_or_else(|| "".into())
     }
 
     /// The `imageID` of a container status: the digest in a registry, where there is one.
@@ -207,7 +231,17 @@ mod tests {
         for reference in valid {
             assert!(is_valid(reference), "{reference}");
         }
-        for reference in ["", "Busybox", "a b", "a:", "a//b", "-a", "a@sha256:1", "a/b:c/d:e", "a:.t"] {
+        for reference in [
+            "",
+            "Busybox",
+            "a b",
+            "a:",
+            "a//b",
+            "-a",
+            "a@sha256:1",
+            "a/b:c/d:e",
+            "a:.t",
+        ] {
             assert!(!is_valid(reference), "{reference}");
         }
         assert_eq!(registry("busybox"), "docker.io");

@@ -138,9 +138,15 @@ impl MemoryControl {
                 notified.await;
             }
         };
-        if tokio::time::timeout(std::time::Duration::from_secs(120), wait).await.is_err() {
+        if tokio::time::timeout(std::time::Duration::from_secs(120), wait)
+            .await
+            .is_err()
+        {
             let latest = format!("{:#?}", self.inner.lock().latest);
-            assert!(check(&self.inner.lock().latest), "not seen: {what}; the last reports are {latest}");
+            assert!(
+                check(&self.inner.lock().latest),
+                "not seen: {what}; the last reports are {latest}"
+            );
         }
     }
 
@@ -170,7 +176,10 @@ impl MemoryControl {
         {
             let mut inner = self.inner.lock();
             inner.answers.insert(id.to_owned(), sender);
-            let sent = inner.sessions.last().is_some_and(|session| session.send(Ok(request)).is_ok());
+            let sent = inner
+                .sessions
+                .last()
+                .is_some_and(|session| session.send(Ok(request)).is_ok());
             if !sent {
                 return None;
             }
@@ -208,11 +217,15 @@ impl ControlPlane for MemoryControl {
         })
     }
 
-    async fn stream(&self, resume: Option<Resume>) -> Result<BoxStream<'static, Result<Frame, ControlError>>, ControlError> {
+    async fn stream(
+        &self,
+        resume: Option<Resume>,
+    ) -> Result<BoxStream<'static, Result<Frame, ControlError>>, ControlError> {
         self.there()?;
         let mut inner = self.inner.lock();
         let (sender, receiver) = mpsc::unbounded_channel();
-        let current = resume.is_some_and(|resume| resume.incarnation == inner.incarnation && resume.version == inner.version);
+        let current =
+            resume.is_some_and(|resume| resume.incarnation == inner.incarnation && resume.version == inner.version);
         let first = if current {
             Frame::Bookmark { version: inner.version }
         } else {

@@ -38,13 +38,21 @@ pub(crate) fn status(host: &Host, info: Option<&RuntimeInfo>, runtime_there: boo
     }
     addresses.push(json!({"type": "Hostname", "address": &*host.node_name}));
     // The server knows when a condition last changed.
-    let condition = |kind: &str, status: &str, reason: &str, message: &str| {
-        json!({"type": kind, "status": status, "reason": reason, "message": message})
-    };
+    let condition = |kind: &str, status: &str, reason: &str, message: &str| json!({"type": kind, "status": status, "reason": reason, "message": message});
     let ready = if runtime_there {
-        condition("Ready", "True", "AgentReady", "the node agent and its container runtime are there")
+        condition(
+            "Ready",
+            "True",
+            "AgentReady",
+            "the node agent and its container runtime are there",
+        )
     } else {
-        condition("Ready", "False", "RuntimeAway", "the container runtime cannot be reached")
+        condition(
+            "Ready",
+            "False",
+            "RuntimeAway",
+            "the container runtime cannot be reached",
+        )
     };
     let version = env!("CARGO_PKG_VERSION");
     let mut images: Vec<&Image> = images.iter().collect();

@@ -70,7 +70,9 @@ pub(crate) fn machine_id() -> Option<String> {
 }
 
 pub(crate) fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|text| text.trim().to_owned()).unwrap_or_default()
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|text| text.trim().to_owned())
+        .unwrap_or_default()
 }
 
 /// The host's resolver configuration. A stub on a loopback address is of no use to a pod, so the file

@@ -24,8 +24,8 @@ pub(crate) fn tar(architecture: &str) -> Option<Bytes> {
         "arm64" | "aarch64" => (
             183,
             &[
-                0x00, 0x00, 0x80, 0xd2, 0x01, 0x00, 0x80, 0xd2, 0x02, 0x00, 0x80, 0xd2, 0x03, 0x00, 0x80, 0xd2, 0x04, 0x00,
-                0x80, 0xd2, 0x28, 0x09, 0x80, 0xd2, 0x01, 0x00, 0x00, 0xd4, 0xf9, 0xff, 0xff, 0x17,
+                0x00, 0x00, 0x80, 0xd2, 0x01, 0x00, 0x80, 0xd2, 0x02, 0x00, 0x80, 0xd2, 0x03, 0x00, 0x80, 0xd2, 0x04,
+                0x00, 0x80, 0xd2, 0x28, 0x09, 0x80, 0xd2, 0x01, 0x00, 0x00, 0xd4, 0xf9, 0xff, 0xff, 0x17,
             ],
         ),
         _ => return None,
@@ -86,9 +86,12 @@ mod tests {
     fn the_program_waits() {
         let tar = tar(std::env::consts::ARCH).expect("this machine is of a known architecture");
         let dir = std::env::temp_dir().join(format!("towline-pause-{}", std::process::id()));
-        let size = u64::from_str_radix(std::str::from_utf8(&tar[124..135]).expect("digits"), 8).expect("octal") as usize;
+        let size =
+            u64::from_str_radix(std::str::from_utf8(&tar[124..135]).expect("digits"), 8).expect("octal") as usize;
         crate::state::replace_file(&dir, &tar[512..512 + size], 0o755).expect("a file can be written");
-        let mut child = std::process::Command::new(&dir).spawn().expect("the program can be run");
+        let mut child = std::process::Command::new(&dir)
+            .spawn()
+            .expect("the program can be run");
         let state = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let mut last = String::new();
         for _ in 0..1000 {

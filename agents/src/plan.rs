@@ -49,14 +49,30 @@ pub(crate) struct Step {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Action {
     /// Have the image of a container on the node, as its pull policy says.
-    Ensure { container: Arc<str> },
-    Create { container: Arc<str>, attempt: u32 },
-    Start { container: Arc<str>, attempt: u32 },
+    Ensure {
+        container: Arc<str>,
+    },
+    Create {
+        container: Arc<str>,
+        attempt: u32,
+    },
+    Start {
+        container: Arc<str>,
+        attempt: u32,
+    },
     /// Run the hook that follows the start.
-    PostStart { container: Arc<str>, attempt: u32 },
+    PostStart {
+        container: Arc<str>,
+        attempt: u32,
+    },
     /// End containers, wave after wave, all within one budget.
-    Stop { waves: Vec<Vec<ContainerId>>, grace: Duration },
-    Remove { id: ContainerId },
+    Stop {
+        waves: Vec<Vec<ContainerId>>,
+        grace: Duration,
+    },
+    Remove {
+        id: ContainerId,
+    },
 }
 
 /// Why a container does not run now.
@@ -138,7 +154,8 @@ enum Next {
 fn run(view: &View<'_>) -> Plan {
     let mut plan = Plan::default();
     if view.pod.stored_phase_is_final() {
-        plan.steps.extend(stop_all(view, view.pod.grace(), "the pod has ended", |_| true));
+        plan.steps
+            .extend(stop_all(view, view.pod.grace(), "the pod has ended", |_| true));
         return plan;
     }
     let infra = observed::latest(view.containers, INFRA).filter(|_| view.pod.needs_infra());
@@ -162,15 +179,18 @@ fn run(view: &View<'_>) -> Plan {
         walk(view, &current, &mut plan, &mut work)
     };
     if ended {
-        plan.steps.extend(stop_all(view, view.pod.grace(), "the pod has ended", |_| true));
+        plan.steps
+            .extend(stop_all(view, view.pod.grace(), "the pod has ended", |_| true));
         return plan;
     }
     if network_lost && !work.is_empty() {
-        plan.steps.extend(stop_all(view, view.pod.grace(), "the pod's network is gone", |_| true));
+        plan.steps
+            .extend(stop_all(view, view.pod.grace(), "the pod's network is gone", |_| true));
         match infra {
             Some(infra) if infra.life == Life::Created => {
                 let (container, attempt) = (infra.name.clone(), infra.attempt);
-                plan.steps.push(step(Action::Start { container, attempt }, "the pod needs its network"));
+                plan.steps
+                    .push(step(Action::Start { container, attempt }, "the pod needs its network"));
             }
             _ => match make(view, INFRA, false, "the pod needs a network") {
                 Next::Steps(steps) => plan.steps.extend(steps),
@@ -272,7 +292,9 @@ fn decide(view: &View<'_>, current: &[Container], spec: &ContainerSpec, policy: 
     let memory = view.memory.get(name);
     let has_hook = spec.lifecycle.as_ref().is_some_and(|hooks| hooks.post_start.is_some());
     let Some(container) = observed::latest(current, name) else {
-        let known = memory.and_then(|memory| memory.attempt).or_else(|| view.pod.stored_restarts(name));
+        let known = memory
+            .and_then(|memory| memory.attempt)
+            .or_else(|| view.pod.stored_restarts(name));
         let of_this_network = view.containers.iter().any(|container| *container.name == *name);
         if known.is_some() && policy == RestartPolicy::Never && !of_this_network {
             // It ran, and was removed behind our back.
@@ -283,17 +305,25 @@ fn decide(view: &View<'_>, current: &[Container], spec: &ContainerSpec, policy: 
     let changed = *container.spec_hash != *view.pod.spec_hash(name);
     match &container.life {
         Life::Created if changed => Next::Steps(vec![step(
-            Action::Remove { id: container.id.clone() },
+            Action::Remove {
+                id: container.id.clone(),
+            },
             "the pod's spec has changed",
         )]),
         Life::Created => {
             let (container, attempt) = (container.name.clone(), container.attempt);
             let mut steps = vec![step(
-                Action::Start { container: container.clone(), attempt },
+                Action::Start {
+                    container: container.clone(),
+                    attempt,
+                },
                 "the container was made but not started",
             )];
             if has_hook {
-                steps.push(step(Action::PostStart { container, attempt }, "a hook follows the start"));
+                steps.push(step(
+                    Action::PostStart { container, attempt },
+                    "a hook follows the start",
+                ));
             }
             Next::Steps(steps)
         }
@@ -309,7 +339,9 @@ fn decide(view: &View<'_>, current: &[Container], spec: &ContainerSpec, policy: 
                 };
                 return Next::Steps(vec![step(stop, reason)]);
             }
-            let checks = memory.and_then(|memory| memory.checks.as_ref()).filter(|(id, _)| *id == container.id);
+            let checks = memory
+                .and_then(|memory| memory.checks.as_ref())
+                .filter(|(id, _)| *id == container.id);
             let started = match checks {
                 Some((_, checks)) => checks.started,
                 None => spec.startup_probe.is_none(),
@@ -366,12 +398,32 @@ fn make(view: &View<'_>, name: &str, has_hook: bool, reason: &str) -> Next {
     let attempt = seen.into_iter().flatten().max().map_or(0, |attempt| attempt + 1);
     let container: Arc<str> = name.into();
     let mut steps = vec![
-        step(Action::Ensure { container: container.clone() }, reason),
-        step(Action::Create { container: container.clone(), attempt }, reason),
-        step(Action::Start { container: container.clone(), attempt }, reason),
+        step(
+            Action::Ensure {
+                container: container.clone(),
+            },
+            reason,
+        ),
+        step(
+            Action::Create {
+                container: container.clone(),
+                attempt,
+            },
+            reason,
+        ),
+        step(
+            Action::Start {
+                container: container.clone(),
+                attempt,
+            },
+            reason,
+        ),
     ];
     if has_hook {
-        steps.push(step(Action::PostStart { container, attempt }, "a hook follows the start"));
+        steps.push(step(
+            Action::PostStart { container, attempt },
+            "a hook follows the start",
+        ));
     }
     Next::Steps(steps)
 }
@@ -389,8 +441,12 @@ fn prune(view: &View<'_>, plan: &mut Plan) {
         if container.is_running() {
             continue;
         }
-        let newer = view.containers.iter().filter(|other| other.name == container.name && other.attempt > container.attempt);
-        let newer = newer.count() + usize::from(made.get(&*container.name).is_some_and(|made| *made > container.attempt));
+        let newer = view
+            .containers
+            .iter()
+            .filter(|other| other.name == container.name && other.attempt > container.attempt);
+        let newer =
+            newer.count() + usize::from(made.get(&*container.name).is_some_and(|made| *made > container.attempt));
         let keep = if container.role == Role::Infra { 0 } else { 1 };
         if newer > keep {
             old.push(container);
@@ -398,7 +454,9 @@ fn prune(view: &View<'_>, plan: &mut Plan) {
     }
     old.sort_by(|a, b| (&a.name, a.attempt).cmp(&(&b.name, b.attempt)));
     for container in old {
-        let action = Action::Remove { id: container.id.clone() };
+        let action = Action::Remove {
+            id: container.id.clone(),
+        };
         if !plan.steps.iter().any(|step| step.action == action) {
             plan.steps.push(step(action, "a newer dead container is kept"));
         }

@@ -4,7 +4,11 @@ use schemas::{Object, Uid};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{backoff::Backoff, memory::{Trouble, TroubleKind}, runtime::Exit};
+use crate::{
+    backoff::Backoff,
+    memory::{Trouble, TroubleKind},
+    runtime::Exit,
+};
 
 fn now() -> Now {
     Now {
@@ -53,7 +57,11 @@ fn container(pod: &Pod, name: &str, attempt: u32, life: Life) -> Container {
         attempt,
         role: pod.role(name),
         address: None,
-        spec_hash: if name == INFRA { "".into() } else { pod.spec_hash(name).into() },
+        spec_hash: if name == INFRA {
+            "".into()
+        } else {
+            pod.spec_hash(name).into()
+        },
         image_id: "sha256:1".into(),
         created: at(i64::from(attempt) + 1),
         life,
@@ -91,22 +99,29 @@ fn short(plan: &Plan) -> Vec<String> {
 
 #[test]
 fn a_pod_of_one_container() {
-    let cases: &[(&str, Vec<Life>, &[&str], Option<&str>)] = &[
-        ("Always", vec![], &["ensure a", "create a.0", "start a.0"], None),
-        ("Always", vec![Life::Created], &["start a.0"], None),
-        ("Always", vec![running()], &[], None),
-        ("Always", vec![exited(0)], &["ensure a", "create a.1", "start a.1"], None),
-        ("OnFailure", vec![exited(1)], &["ensure a", "create a.1", "start a.1"], None),
-        ("OnFailure", vec![exited(0)], &[], None),
-        ("Never", vec![exited(1)], &[], None),
-        ("Always", vec![exited(1), running()], &[], None),
-        ("Always", vec![exited(1), exited(1), running()], &["remove a-0"], None),
-        ("Always", vec![exited(1), exited(1)], &["ensure a", "create a.2", "start a.2", "remove a-0"], None),
+    let cases: &[(&str, Vec<Life>, &[&str])] = &[
+        ("Always", vec![], &["ensure a", "create a.0", "start a.0"]),
+        ("Always", vec![Life::Created], &["start a.0"]),
+        ("Always", vec![running()], &[]),
+        ("Always", vec![exited(0)], &["ensure a", "create a.1", "start a.1"]),
+        ("OnFailure", vec![exited(1)], &["ensure a", "create a.1", "start a.1"]),
+        ("OnFailure", vec![exited(0)], &[]),
+        ("Never", vec![exited(1)], &[]),
+        ("Always", vec![exited(1), running()], &[]),
+        ("Always", vec![exited(1), exited(1), running()], &["remove a-0"]),
+        (
+            "Always",
+            vec![exited(1), exited(1)],
+            &["ensure a", "create a.2", "start a.2", "remove a-0"],
+        ),
     ];
-    for (policy, lives, expected, _) in cases {
+    for (policy, lives, expected) in cases {
         let pod = one(policy);
-        let containers: Vec<_> =
-            lives.iter().enumerate().map(|(n, life)| container(&pod, "a", n as u32, life.clone())).collect();
+        let containers: Vec<_> = lives
+            .iter()
+            .enumerate()
+            .map(|(n, life)| container(&pod, "a", n as u32, life.clone()))
+            .collect();
         let found = look(&pod, Wish::Run, &containers, &Memory::default());
         assert_eq!(short(&found), *expected, "{policy} {lives:?}");
     }
@@ -123,7 +138,10 @@ fn back_off_waits_and_says_so() {
     let found = look(&pod, Wish::Run, &[container(&pod, "a", 2, exited(1))], &memory);
     assert_eq!(short(&found), [""; 0]);
     assert_eq!(found.waiting["a"].reason, "CrashLoopBackOff");
-    assert_eq!(found.waiting["a"].message.as_deref(), Some("back-off 20s restarting failed container=a pod=p_ns"));
+    assert_eq!(
+        found.waiting["a"].message.as_deref(),
+        Some("back-off 20s restarting failed container=a pod=p_ns")
+    );
     assert_eq!(found.requeue_after, Some(Duration::from_secs(7)));
 
     let mut memory = Memory::default();
@@ -145,7 +163,15 @@ fn only_a_changed_spec_replaces_a_container() {
     let old = one("Always");
     let new = pod(json!({"restartPolicy": "Always", "containers": [{"name": "a", "image": "i:2"}]}));
     let before = container(&old, "a", 0, running());
-    assert_eq!(short(&look(&new, Wish::Run, std::slice::from_ref(&before), &Memory::default())), ["stop a-0"]);
+    assert_eq!(
+        short(&look(
+            &new,
+            Wish::Run,
+            std::slice::from_ref(&before),
+            &Memory::default()
+        )),
+        ["stop a-0"]
+    );
     let stopped = Container {
         life: exited(0),
         ..before
@@ -158,7 +184,15 @@ fn only_a_changed_spec_replaces_a_container() {
     let tolerant = pod(json!({
         "restartPolicy": "Always", "containers": [{"name": "a", "image": "i:1"}], "tolerations": [{"key": "k"}]
     }));
-    assert_eq!(short(&look(&tolerant, Wish::Run, &[container(&old, "a", 0, running())], &Memory::default())), [""; 0]);
+    assert_eq!(
+        short(&look(
+            &tolerant,
+            Wish::Run,
+            &[container(&old, "a", 0, running())],
+            &Memory::default()
+        )),
+        [""; 0]
+    );
 }
 
 #[test]
@@ -180,7 +214,14 @@ fn several_containers_share_a_network_and_come_in_order() {
     let steps = |containers: &[Container], memory: &Memory| short(&look(&pod, Wish::Run, containers, memory));
     assert_eq!(
         steps(&[], &empty),
-        ["ensure _infra", "create _infra.0", "start _infra.0", "ensure i", "create i.0", "start i.0"]
+        [
+            "ensure _infra",
+            "create _infra.0",
+            "start _infra.0",
+            "ensure i",
+            "create i.0",
+            "start i.0"
+        ]
     );
     assert_eq!(steps(&[infra(running()), c("i", running())], &empty), [""; 0]);
     let with_i = [infra(running()), c("i", exited(0))];
@@ -188,20 +229,65 @@ fn several_containers_share_a_network_and_come_in_order() {
     let with_s = [infra(running()), c("i", exited(0)), c("s", running())];
     assert_eq!(steps(&with_s, &empty), [""; 0], "the sidecar has not started up");
     let mut started = Memory::default();
-    started.entry("s").checks = Some(("s-0".into(), crate::memory::Checks { started: true, ready: true }));
+    started.entry("s").checks = Some((
+        "s-0".into(),
+        crate::memory::Checks {
+            started: true,
+            ready: true,
+        },
+    ));
     assert_eq!(
         steps(&with_s, &started),
-        ["ensure a", "create a.0", "start a.0", "ensure b", "create b.0", "start b.0"]
+        [
+            "ensure a",
+            "create a.0",
+            "start a.0",
+            "ensure b",
+            "create b.0",
+            "start b.0"
+        ]
     );
-    let whole = [infra(running()), c("i", exited(0)), c("s", running()), c("a", running()), c("b", running())];
+    let whole = [
+        infra(running()),
+        c("i", exited(0)),
+        c("s", running()),
+        c("a", running()),
+        c("b", running()),
+    ];
     assert_eq!(steps(&whole, &started), [""; 0]);
     // A pruned init container is not run again beside its pod.
-    assert_eq!(steps(&[infra(running()), c("s", running()), c("a", running()), c("b", running())], &started), [""; 0]);
+    assert_eq!(
+        steps(
+            &[
+                infra(running()),
+                c("s", running()),
+                c("a", running()),
+                c("b", running())
+            ],
+            &started
+        ),
+        [""; 0]
+    );
     // Without its network, the whole pod starts over.
-    let lost = [infra(exited(137)), c("i", exited(0)), c("s", running()), c("a", running()), c("b", running())];
+    let lost = [
+        infra(exited(137)),
+        c("i", exited(0)),
+        c("s", running()),
+        c("a", running()),
+        c("b", running()),
+    ];
     assert_eq!(
         steps(&lost, &started),
-        ["stop a-0,b-0|s-0", "ensure _infra", "create _infra.1", "start _infra.1", "ensure i", "create i.1", "start i.1", "remove _infra-0"]
+        [
+            "stop a-0,b-0|s-0",
+            "ensure _infra",
+            "create _infra.1",
+            "start _infra.1",
+            "ensure i",
+            "create i.1",
+            "start i.1",
+            "remove _infra-0"
+        ]
     );
     let end = short(&look(&pod, Wish::End(Duration::from_secs(5)), &whole, &empty));
     assert_eq!(end[0], "stop a-0,b-0|s-0|_infra-0");
@@ -218,11 +304,24 @@ fn a_failed_init_container_ends_a_pod_that_never_restarts() {
         }))
     };
     let never = spec("Never");
-    let infra = |pod: &Pod| Container { created: at(0), ..container(pod, INFRA, 0, running()) };
-    let found = look(&never, Wish::Run, &[infra(&never), container(&never, "i", 0, exited(1))], &Memory::default());
+    let infra = |pod: &Pod| Container {
+        created: at(0),
+        ..container(pod, INFRA, 0, running())
+    };
+    let found = look(
+        &never,
+        Wish::Run,
+        &[infra(&never), container(&never, "i", 0, exited(1))],
+        &Memory::default(),
+    );
     assert_eq!(short(&found), ["stop _infra-0"]);
     let always = spec("Always");
-    let found = look(&always, Wish::Run, &[infra(&always), container(&always, "i", 0, exited(1))], &Memory::default());
+    let found = look(
+        &always,
+        Wish::Run,
+        &[infra(&always), container(&always, "i", 0, exited(1))],
+        &Memory::default(),
+    );
     assert_eq!(short(&found), ["ensure i", "create i.1", "start i.1"]);
 }
 
@@ -234,9 +333,16 @@ fn ended_pods_and_lost_containers_are_left_alone() {
     let never = one("Never");
     let mut memory = Memory::default();
     memory.entry("a").attempt = Some(0);
-    assert_eq!(short(&look(&never, Wish::Run, &[], &memory)), [""; 0], "it ran and was removed by hand");
+    assert_eq!(
+        short(&look(&never, Wish::Run, &[], &memory)),
+        [""; 0],
+        "it ran and was removed by hand"
+    );
     let always = one("Always");
-    assert_eq!(short(&look(&always, Wish::Run, &[], &memory)), ["ensure a", "create a.1", "start a.1"]);
+    assert_eq!(
+        short(&look(&always, Wish::Run, &[], &memory)),
+        ["ensure a", "create a.1", "start a.1"]
+    );
     let gone = look(&always, Wish::End(Duration::ZERO), &[], &memory);
     assert!(gone.ended && gone.steps.is_empty());
 }
@@ -247,24 +353,37 @@ fn apply(pod: &Pod, containers: &mut Vec<Container>, plan: &Plan, tick: &mut i64
         *tick += 1;
         match &step.action {
             Action::Ensure { .. } | Action::PostStart { .. } => {}
-            Action::Create { container: name, attempt } => {
+            Action::Create {
+                container: name,
+                attempt,
+            } => {
                 assert!(
-                    !containers.iter().any(|known| known.name == *name && known.attempt == *attempt),
+                    !containers
+                        .iter()
+                        .any(|known| known.name == *name && known.attempt == *attempt),
                     "{name}.{attempt} is made twice"
                 );
                 let mut made = container(pod, name, *attempt, Life::Created);
                 made.created = at(*tick);
                 containers.push(made);
             }
-            Action::Start { container: name, attempt } => {
+            Action::Start {
+                container: name,
+                attempt,
+            } => {
                 let init = pod.init().iter().any(|spec| spec.name == **name && !is_sidecar(spec));
-                let found = containers.iter_mut().find(|known| known.name == *name && known.attempt == *attempt);
+                let found = containers
+                    .iter_mut()
+                    .find(|known| known.name == *name && known.attempt == *attempt);
                 let found = found.expect("what is started was made");
                 found.life = if init { exited(0) } else { running() };
             }
             Action::Stop { waves, .. } => {
                 for id in waves.iter().flatten() {
-                    let found = containers.iter_mut().find(|known| known.id == *id).expect("it is there");
+                    let found = containers
+                        .iter_mut()
+                        .find(|known| known.id == *id)
+                        .expect("it is there");
                     found.life = exited(143);
                 }
             }

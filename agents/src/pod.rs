@@ -112,7 +112,9 @@ impl Pod {
             .chain(list("initContainerStatuses"))
             .find(|entry| entry["name"] == name)?;
         let known = entry.get("containerID").is_some_and(|id| id != "");
-        let count = entry["restartCount"].as_u64().and_then(|count| u32::try_from(count).ok())?;
+        let count = entry["restartCount"]
+            .as_u64()
+            .and_then(|count| u32::try_from(count).ok())?;
         known.then_some(count)
     }
 
@@ -133,7 +135,13 @@ impl Pod {
     /// The name in the Docker engine of one attempt: deterministic, so that making it twice finds it.
     #[must_use]
     pub(crate) fn docker_name(&self, container: &str, attempt: u32) -> String {
-        let uid: String = self.uid.0.chars().filter(char::is_ascii_alphanumeric).take(12).collect();
+        let uid: String = self
+            .uid
+            .0
+            .chars()
+            .filter(char::is_ascii_alphanumeric)
+            .take(12)
+            .collect();
         let container = container.trim_start_matches('_');
         format!("tl.{}.{}.{container}.{uid}.{attempt}", self.key.ns(), self.key.name)
     }

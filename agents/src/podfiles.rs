@@ -38,7 +38,11 @@ pub(crate) fn render(pod: &Pod, address: Option<IpAddr>, names: &NameService) ->
         let domain = &names.cluster_domain;
         let _ = match pod.spec.subdomain.as_deref().filter(|subdomain| !subdomain.is_empty()) {
             Some(subdomain) => {
-                writeln!(hosts, "{address}\t{hostname}.{subdomain}.{}.svc.{domain} {hostname}", pod.key.ns())
+                writeln!(
+                    hosts,
+                    "{address}\t{hostname}.{subdomain}.{}.svc.{domain} {hostname}",
+                    pod.key.ns()
+                )
             }
             None => writeln!(hosts, "{address}\t{hostname}"),
         };
@@ -142,16 +146,31 @@ mod tests {
     fn resolver_configuration() {
         let host = "search corp\nnameserver 192.0.2.53\noptions timeout:1\n";
         let cases = [
-            (json!({}), None, host, "search corp\nnameserver 192.0.2.53\noptions timeout:1\n"),
+            (
+                json!({}),
+                None,
+                host,
+                "search corp\nnameserver 192.0.2.53\noptions timeout:1\n",
+            ),
             (json!({}), None, "nameserver 127.0.0.53\n", "nameserver 127.0.0.11\n"),
-            (json!({"hostNetwork": true}), Some("10.96.0.10"), "nameserver 127.0.0.53\n", "nameserver 127.0.0.53\n"),
+            (
+                json!({"hostNetwork": true}),
+                Some("10.96.0.10"),
+                "nameserver 127.0.0.53\n",
+                "nameserver 127.0.0.53\n",
+            ),
             (
                 json!({}),
                 Some("10.96.0.10"),
                 host,
                 "search shop.svc.cluster.local svc.cluster.local cluster.local corp\nnameserver 10.96.0.10\noptions ndots:5\n",
             ),
-            (json!({"dnsPolicy": "Default"}), Some("10.96.0.10"), host, "search corp\nnameserver 192.0.2.53\noptions timeout:1\n"),
+            (
+                json!({"dnsPolicy": "Default"}),
+                Some("10.96.0.10"),
+                host,
+                "search corp\nnameserver 192.0.2.53\noptions timeout:1\n",
+            ),
             (
                 json!({"dnsPolicy": "None", "dnsConfig": {"nameservers": ["9.9.9.9"], "searches": ["a"], "options": [{"name": "ndots", "value": "2"}, {"name": "edns0"}]}}),
                 None,
@@ -166,7 +185,11 @@ mod tests {
             ),
         ];
         for (spec, dns, host, expected) in cases {
-            assert_eq!(render(&pod(spec.clone()), None, &names(dns, host)).resolv_conf, expected, "{spec}");
+            assert_eq!(
+                render(&pod(spec.clone()), None, &names(dns, host)).resolv_conf,
+                expected,
+                "{spec}"
+            );
         }
     }
 
@@ -174,12 +197,18 @@ mod tests {
     fn hosts_and_host_name() {
         let address = Some("10.88.0.5".parse().expect("it is an address"));
         let files = render(
-            &pod(json!({"hostname": "h", "subdomain": "sub", "hostAliases": [{"ip": "192.0.2.9", "hostnames": ["a", "b"]}]})),
+            &pod(
+                json!({"hostname": "h", "subdomain": "sub", "hostAliases": [{"ip": "192.0.2.9", "hostnames": ["a", "b"]}]}),
+            ),
             address,
             &names(None, ""),
         );
         assert_eq!(files.hostname, "h\n");
-        assert!(files.hosts.contains("10.88.0.5\th.sub.shop.svc.cluster.local h\n"), "{}", files.hosts);
+        assert!(
+            files.hosts.contains("10.88.0.5\th.sub.shop.svc.cluster.local h\n"),
+            "{}",
+            files.hosts
+        );
         assert!(files.hosts.contains("192.0.2.9\ta b\n"), "{}", files.hosts);
     }
 }

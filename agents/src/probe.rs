@@ -7,15 +7,7 @@ use schemas::node::NodeEvent;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    agent::Message,
-    execute::Update,
-    hook,
-    host::Host,
-    memory::Checks,
-    pod::Pod,
-    runtime::ContainerId,
-};
+use crate::{agent::Message, execute::Update, hook, host::Host, memory::Checks, pod::Pod, runtime::ContainerId};
 
 struct Rule<'a> {
     probe: &'a Probe,
@@ -28,7 +20,12 @@ struct Rule<'a> {
 impl<'a> Rule<'a> {
     fn of(probe: &'a Probe) -> Self {
         let seconds = |value: Option<i32>, default: u64| {
-            Duration::from_secs(value.and_then(|value| u64::try_from(value).ok()).filter(|value| *value > 0).unwrap_or(default))
+            Duration::from_secs(
+                value
+                    .and_then(|value| u64::try_from(value).ok())
+                    .filter(|value| *value > 0)
+                    .unwrap_or(default),
+            )
         };
         Self {
             probe,
@@ -40,7 +37,12 @@ impl<'a> Rule<'a> {
     }
 
     fn delay(&self) -> Duration {
-        Duration::from_secs(self.probe.initial_delay_seconds.and_then(|delay| u64::try_from(delay).ok()).unwrap_or(0))
+        Duration::from_secs(
+            self.probe
+                .initial_delay_seconds
+                .and_then(|delay| u64::try_from(delay).ok())
+                .unwrap_or(0),
+        )
     }
 }
 
@@ -69,7 +71,13 @@ pub(crate) async fn run(
         .chain(said.init_container_statuses)
         .flatten()
         .find(|status| status.container_id.as_deref() == Some(&docker_id));
-    let prober = Prober { host, pod, spec, id, tell };
+    let prober = Prober {
+        host,
+        pod,
+        spec,
+        id,
+        tell,
+    };
     tokio::select! {
         () = prober.run(said.as_ref().is_some_and(|said| said.started == Some(true)), said.is_some_and(|said| said.ready)) => {}
         () = cancel.cancelled() => {}
@@ -213,12 +221,17 @@ impl Prober {
             return hook::execute(&self.host, &self.id, &command, rule.limit).await;
         }
         if let Some(get) = &probe.http_get {
-            return hook::http_get(&self.host, &self.pod, &self.spec, get, rule.limit).await.map(|_| ());
+            return hook::http_get(&self.host, &self.pod, &self.spec, get, rule.limit)
+                .await
+                .map(|_| ());
         }
         if let Some(socket) = &probe.tcp_socket {
-            let port = hook::port(&self.spec, &socket.port).ok_or_else(|| "the port is not one of the container's".to_owned())?;
+            let port = hook::port(&self.spec, &socket.port)
+                .ok_or_else(|| "the port is not one of the container's".to_owned())?;
             let named = socket.host.as_deref().and_then(|host| host.parse().ok());
-            let address = named.or_else(|| self.host.address(&self.pod)).ok_or("the pod has no address")?;
+            let address = named
+                .or_else(|| self.host.address(&self.pod))
+                .ok_or("the pod has no address")?;
             return hook::tcp(address, port, rule.limit).await;
         }
         // Other kinds of probe are refused before a pod gets here.

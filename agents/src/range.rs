@@ -167,7 +167,13 @@ impl Pool {
 ///
 /// # Errors
 /// When something else uses a part of the range.
-pub(crate) fn check(range: Range, routes: &str, bridge: &str, networks: &[(String, String)], own: &str) -> Result<(), RangeError> {
+pub(crate) fn check(
+    range: Range,
+    routes: &str,
+    bridge: &str,
+    networks: &[(String, String)],
+    own: &str,
+) -> Result<(), RangeError> {
     let range = range.checked()?;
     for (name, subnet) in networks {
         if name != own && subnet.parse::<Range>().is_ok_and(|subnet| range.overlaps(subnet)) {
@@ -179,9 +185,13 @@ pub(crate) fn check(range: Range, routes: &str, bridge: &str, networks: &[(Strin
     }
     for line in routes.lines().skip(1) {
         let mut fields = line.split_whitespace();
-        let (Some(device), Some(target)) = (fields.next(), fields.next()) else { continue };
+        let (Some(device), Some(target)) = (fields.next(), fields.next()) else {
+            continue;
+        };
         let Some(mask) = fields.nth(5) else { continue };
-        let (Ok(target), Ok(mask)) = (u32::from_str_radix(target, 16), u32::from_str_radix(mask, 16)) else { continue };
+        let (Ok(target), Ok(mask)) = (u32::from_str_radix(target, 16), u32::from_str_radix(mask, 16)) else {
+            continue;
+        };
         let prefix = mask.count_ones().min(32) as u8;
         if prefix == 0 || device == bridge {
             continue;
@@ -230,7 +240,10 @@ mod tests {
         let b = pool.allocate(&"b".into()).expect("there is room");
         assert_ne!(a, b);
         assert!(!pool.claim(&"c".into(), b), "the first claim stands");
-        assert!(!pool.claim(&"c".into(), Ipv4Addr::new(10, 88, 1, 1)), "outside the range");
+        assert!(
+            !pool.claim(&"c".into(), Ipv4Addr::new(10, 88, 1, 1)),
+            "outside the range"
+        );
         let mut taken = vec![b];
         while let Ok(address) = pool.allocate(&format!("p{}", taken.len()).as_str().into()) {
             assert!(!taken.contains(&address) && !pool.range.dynamic().contains(address));
@@ -246,7 +259,10 @@ mod tests {
             eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
             eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n\
             tl-own\t0000580A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
-        let docker = [("bridge".to_owned(), "172.17.0.0/16".to_owned()), ("own".to_owned(), "10.88.0.0/24".to_owned())];
+        let docker = [
+            ("bridge".to_owned(), "172.17.0.0/16".to_owned()),
+            ("own".to_owned(), "10.88.0.0/24".to_owned()),
+        ];
         let check = |text: &str| check(range(text), routes, "tl-own", &docker, "own");
         assert!(check("10.88.0.0/24").is_ok());
         assert!(check("10.99.0.0/24").is_ok());

@@ -9,7 +9,10 @@ use schemas::{Uid, node::PodReport};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::{connection::Jitter, control::{ControlError, ControlPlane}};
+use crate::{
+    connection::Jitter,
+    control::{ControlError, ControlPlane},
+};
 
 /// Reports in one batch, at most.
 const BATCH: usize = 500;
@@ -90,7 +93,11 @@ impl Reporter {
                 Ok(()) => jitter.reset(),
                 Err(ControlError::Refused { status, .. }) if (400..500).contains(&status) && status != 429 => {
                     // The same batch would be refused again; each pod is reported anew when it changes.
-                    tracing::error!(reports = batch.len(), status, "the server refused a batch of pod reports");
+                    tracing::error!(
+                        reports = batch.len(),
+                        status,
+                        "the server refused a batch of pod reports"
+                    );
                 }
                 Err(error) => {
                     tracing::debug!(%error, "pod reports wait");

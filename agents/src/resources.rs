@@ -1,6 +1,9 @@
 //! Requests and limits as the kernel takes them, and the quality of service that they make.
 
-use k8s_openapi::{api::core::v1::{Container as ContainerSpec, PodSpec}, apimachinery::pkg::api::resource::Quantity as ApiQuantity};
+use k8s_openapi::{
+    api::core::v1::{Container as ContainerSpec, PodSpec},
+    apimachinery::pkg::api::resource::Quantity as ApiQuantity,
+};
 use schemas::quantity::Quantity;
 
 /// The three classes of quality of service.
@@ -36,7 +39,10 @@ pub(crate) fn limit(container: &ContainerSpec, resource: &str) -> Option<Quantit
 /// A container's request of `resource`; its limit, where only that is given.
 #[must_use]
 pub(crate) fn request(container: &ContainerSpec, resource: &str) -> Option<Quantity> {
-    let requests = container.resources.as_ref().and_then(|resources| resources.requests.as_ref());
+    let requests = container
+        .resources
+        .as_ref()
+        .and_then(|resources| resources.requests.as_ref());
     match requests.and_then(|requests| requests.get(resource)) {
         Some(quantity) => read(Some(quantity)).filter(|quantity| !quantity.is_zero()),
         None => limit(container, resource),
@@ -98,8 +104,10 @@ mod tests {
     use serde_json::json;
 
     fn spec(resources: &[serde_json::Value]) -> PodSpec {
-        let containers: Vec<_> =
-            resources.iter().map(|resources| json!({"name": "c", "image": "i", "resources": resources})).collect();
+        let containers: Vec<_> = resources
+            .iter()
+            .map(|resources| json!({"name": "c", "image": "i", "resources": resources}))
+            .collect();
         serde_json::from_value(json!({"containers": containers})).expect("it is a pod spec")
     }
 
@@ -108,8 +116,20 @@ mod tests {
         let gi = 1 << 30;
         let cases = [
             (json!({}), Qos::BestEffort, 1000, 2, None),
-            (json!({"limits": {"cpu": "500m", "memory": "1Gi"}}), Qos::Guaranteed, -997, 512, Some(50_000)),
-            (json!({"requests": {"cpu": "1", "memory": "1Gi"}}), Qos::Burstable, 750, 1024, None),
+            (
+                json!({"limits": {"cpu": "500m", "memory": "1Gi"}}),
+                Qos::Guaranteed,
+                -997,
+                512,
+                Some(50_000),
+            ),
+            (
+                json!({"requests": {"cpu": "1", "memory": "1Gi"}}),
+                Qos::Burstable,
+                750,
+                1024,
+                None,
+            ),
             (json!({"limits": {"cpu": "1m"}}), Qos::Burstable, 999, 2, Some(1000)),
             (
                 json!({"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"cpu": "100m", "memory": "128Mi"}}),

@@ -203,9 +203,18 @@ pub struct Progress {
 /// Something that happened to a container that carries this node's labels, or to the images.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RuntimeEvent {
-    Started { id: ContainerId, at: Timestamp },
-    Died { id: ContainerId, code: i32, at: Timestamp },
-    Destroyed { id: ContainerId },
+    Started {
+        id: ContainerId,
+        at: Timestamp,
+    },
+    Died {
+        id: ContainerId,
+        code: i32,
+        at: Timestamp,
+    },
+    Destroyed {
+        id: ContainerId,
+    },
     /// Some image came, went or was tagged.
     Images,
 }
@@ -297,10 +306,8 @@ pub trait Runtime: Send + Sync + 'static {
     async fn import(&self, reference: &str, tar: Bytes, changes: &[String]) -> Result<(), RuntimeError>;
 
     /// Events from now on. The stream ends when the runtime goes away.
-    async fn events(
-        &self,
-        labels: &BTreeMap<String, String>,
-    ) -> Result<BoxStream<'static, RuntimeEvent>, RuntimeError>;
+    async fn events(&self, labels: &BTreeMap<String, String>)
+    -> Result<BoxStream<'static, RuntimeEvent>, RuntimeError>;
     async fn logs(
         &self,
         id: &str,

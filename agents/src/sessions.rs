@@ -54,7 +54,9 @@ async fn logs(link: &Link, host: &Host, uid: Uid, options: &LogOptions) -> Sessi
     })?;
     let now = host.clock.now();
     let since = options.since_time.or_else(|| {
-        options.since_seconds.map(|seconds| now.wall - jiff::SignedDuration::from_secs(seconds.max(0)))
+        options
+            .since_seconds
+            .map(|seconds| now.wall - jiff::SignedDuration::from_secs(seconds.max(0)))
     });
     let request = LogRequest {
         follow: options.follow,
@@ -73,10 +75,7 @@ async fn logs(link: &Link, host: &Host, uid: Uid, options: &LogOptions) -> Sessi
     Ok(limited(stream, options.limit_bytes))
 }
 
-fn limited(
-    stream: BoxStream<'static, Result<Bytes, RuntimeError>>,
-    limit: Option<i64>,
-) -> BoxStream<'static, Bytes> {
+fn limited(stream: BoxStream<'static, Result<Bytes, RuntimeError>>, limit: Option<i64>) -> BoxStream<'static, Bytes> {
     let mut left = limit.map_or(u64::MAX, |limit| u64::try_from(limit).unwrap_or(0));
     stream
         .take_while(|chunk| std::future::ready(chunk.is_ok()))

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     ControlPlane, Docker, Options, Runtime,
-    agent::Agent,
+    agent::{Agent, Parts},
     connection::{Link, NodeFace},
     control::Resume,
     environment::Objects,
@@ -94,7 +94,10 @@ async fn start_with(
 ) -> Result<Running, StartError> {
     let range: Range = options.pod_range.parse::<Range>()?.checked()?;
     let (state, saved) = State::open(options.state_dir.clone())?;
-    let node_uid = saved.node_uid.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string().into());
+    let node_uid = saved
+        .node_uid
+        .clone()
+        .unwrap_or_else(|| uuid::Uuid::new_v4().to_string().into());
     state.save_identity(&node_uid, saved.head.as_ref());
     let short: String = node_uid.chars().filter(char::is_ascii_alphanumeric).take(12).collect();
     let network = NetworkSpec {
@@ -105,7 +108,11 @@ async fn start_with(
         gateway: range.gateway(),
         labels: std::iter::once((labels::docker::NODE_UID.to_owned(), node_uid.to_string())).collect(),
     };
-    let machine_id = options.machine_id.clone().or_else(options::machine_id).unwrap_or_else(|| node_uid.to_string());
+    let machine_id = options
+        .machine_id
+        .clone()
+        .or_else(options::machine_id)
+        .unwrap_or_else(|| node_uid.to_string());
     let host = Arc::new(Host {
         node_name: options.node_name.clone(),
         runtime,
@@ -125,7 +132,11 @@ async fn start_with(
         names: NameService {
             cluster_dns: options.cluster_dns,
             cluster_domain: options.cluster_domain.clone(),
-            host_resolv_conf: if real { options::host_resolv_conf() } else { String::new() },
+            host_resolv_conf: if real {
+                options::host_resolv_conf()
+            } else {
+                String::new()
+            },
         },
         starts: Arc::new(Semaphore::new(options.concurrent_starts.max(1))),
         pull_idle: options.pull_idle,
@@ -152,16 +163,16 @@ async fn start_with(
     let lost = Arc::new(Notify::new());
     let owner_known = Arc::new(Notify::new());
     let touches = Arc::new(AtomicU64::new(0));
-    let mut agent = Agent::new(
-        host.clone(),
-        reporter.clone(),
-        face.clone(),
-        tell.clone(),
-        lost.clone(),
-        owner_known.clone(),
-        touches.clone(),
-        shutdown.clone(),
-    );
+    let mut agent = Agent::new(Parts {
+        host: host.clone(),
+        reporter: reporter.clone(),
+        face: face.clone(),
+        tell: tell.clone(),
+        runtime_lost: lost.clone(),
+        owner_known: owner_known.clone(),
+        touches: touches.clone(),
+        shutdown: shutdown.clone(),
+    });
     let resume = saved.head.as_ref().map(|head| Resume {
         incarnation: head.incarnation.clone(),
         version: head.version,
@@ -188,7 +199,15 @@ async fn start_with(
         node_uid,
         network: host.network.name.clone(),
     };
-    Ok(spawn(running, agent.run(inbox), watcher, link, reporter.run(control, shutdown), host, resume))
+    Ok(spawn(
+        running,
+        agent.run(inbox),
+        watcher,
+        link,
+        reporter.run(control, shutdown),
+        host,
+        resume,
+    ))
 }
 
 fn spawn(

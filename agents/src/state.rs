@@ -87,7 +87,12 @@ pub(crate) fn replace_file(path: &Path, bytes: &[u8], mode: u32) -> io::Result<(
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let beside = path.with_file_name(name);
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&beside)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(&beside)?;
     file.write_all(bytes)?;
     fs::rename(&beside, path)
 }
@@ -137,7 +142,13 @@ impl State {
                 Err(error) => tracing::warn!(path = %path.display(), %error, "a saved object is not valid"),
             }
         }
-        Ok((Self { dir: Some(dir), _lock: Some(lock) }, saved))
+        Ok((
+            Self {
+                dir: Some(dir),
+                _lock: Some(lock),
+            },
+            saved,
+        ))
     }
 
     #[must_use]
@@ -153,12 +164,16 @@ impl State {
     }
 
     pub(crate) fn save(&self, incarnation: &Incarnation, object: &Object) {
-        let Some(path) = self.path(&object.key(), &object.uid().0) else { return };
+        let Some(path) = self.path(&object.key(), &object.uid().0) else {
+            return;
+        };
         let known = Known {
             incarnation: incarnation.clone(),
             object: object.clone(),
         };
-        let written = serde_json::to_vec(&known).map_err(io::Error::from).and_then(|bytes| replace_file(&path, &bytes, 0o600));
+        let written = serde_json::to_vec(&known)
+            .map_err(io::Error::from)
+            .and_then(|bytes| replace_file(&path, &bytes, 0o600));
         if let Err(error) = written {
             tracing::error!(path = %path.display(), %error, "cannot save what is known");
         }
@@ -180,7 +195,9 @@ impl State {
             head: head.cloned(),
         };
         let path = dir.join("identity.json");
-        let written = serde_json::to_vec(&identity).map_err(io::Error::from).and_then(|bytes| replace_file(&path, &bytes, 0o600));
+        let written = serde_json::to_vec(&identity)
+            .map_err(io::Error::from)
+            .and_then(|bytes| replace_file(&path, &bytes, 0o600));
         if let Err(error) = written {
             tracing::error!(path = %path.display(), %error, "cannot save the agent's identity");
         }

@@ -41,16 +41,31 @@ pub(crate) fn status(view: &View<'_>, facts: &Facts<'_>) -> PodStatus {
         .containers
         .iter()
         .any(|spec| observed::latest(view.containers, &spec.name).is_some());
-    let init: Vec<ContainerStatus> = pod.init().iter().map(|spec| container(view, facts, spec, true)).collect();
-    let mains: Vec<ContainerStatus> =
-        pod.spec.containers.iter().map(|spec| container(view, facts, spec, false)).collect();
+    let init: Vec<ContainerStatus> = pod
+        .init()
+        .iter()
+        .map(|spec| container(view, facts, spec, true))
+        .collect();
+    let mains: Vec<ContainerStatus> = pod
+        .spec
+        .containers
+        .iter()
+        .map(|spec| container(view, facts, spec, false))
+        .collect();
     let phase = if pod.stored_phase_is_final() {
-        facts.before.phase.clone().unwrap_or_else(|| phase(view, &init, &mains, mains_began).to_owned())
+        facts
+            .before
+            .phase
+            .clone()
+            .unwrap_or_else(|| phase(view, &init, &mains, mains_began).to_owned())
     } else {
         phase(view, &init, &mains, mains_began).to_owned()
     };
     let ended = phase == "Succeeded" || phase == "Failed";
-    let pod_ip = facts.pod_ip.map(|ip| ip.to_string()).or_else(|| facts.before.pod_ip.clone());
+    let pod_ip = facts
+        .pod_ip
+        .map(|ip| ip.to_string())
+        .or_else(|| facts.before.pod_ip.clone());
     let host_ip = facts.host_ip.map(|ip| ip.to_string());
     let start_time = facts.before.start_time.clone().or(Some(Time(view.now.wall)));
     PodStatus {
@@ -155,19 +170,31 @@ fn container(view: &View<'_>, facts: &Facts<'_>, spec: &ContainerSpec, init: boo
 }
 
 fn remembered(memory: &Memory, pod: &Pod, name: &str) -> i32 {
-    let attempt = memory.get(name).and_then(|memory| memory.attempt).or_else(|| pod.stored_restarts(name));
+    let attempt = memory
+        .get(name)
+        .and_then(|memory| memory.attempt)
+        .or_else(|| pod.stored_restarts(name));
     i32::try_from(attempt.unwrap_or(0)).unwrap_or(i32::MAX)
 }
 
 fn stored_state(before: &PodStatus, name: &str, init: bool) -> Option<ContainerState> {
-    let list = if init { &before.init_container_statuses } else { &before.container_statuses };
+    let list = if init {
+        &before.init_container_statuses
+    } else {
+        &before.container_statuses
+    };
     list.iter().flatten().find(|status| status.name == name)?.state.clone()
 }
 
 fn stored_checks(before: &PodStatus, name: &str, init: bool, id: &str) -> Option<Checks> {
-    let list = if init { &before.init_container_statuses } else { &before.container_statuses };
+    let list = if init {
+        &before.init_container_statuses
+    } else {
+        &before.container_statuses
+    };
     let stored = list.iter().flatten().find(|status| status.name == name)?;
-    let same = stored.container_id.as_deref() == Some(id) && stored.state.as_ref().is_some_and(|state| state.running.is_some());
+    let same = stored.container_id.as_deref() == Some(id)
+        && stored.state.as_ref().is_some_and(|state| state.running.is_some());
     same.then_some(Checks {
         started: stored.started == Some(true),
         ready: stored.ready,
@@ -207,7 +234,11 @@ fn ended(container: &Container, exit: &Exit) -> ContainerState {
     } else {
         "Error"
     };
-    let message = container.message.as_deref().or(exit.error.as_deref()).map(str::to_owned);
+    let message = container
+        .message
+        .as_deref()
+        .or(exit.error.as_deref())
+        .map(str::to_owned);
     ContainerState {
         terminated: Some(ContainerStateTerminated {
             container_id: Some(format!("docker://{}", container.id)),
@@ -274,9 +305,7 @@ fn phase(view: &View<'_>, init: &[ContainerStatus], mains: &[ContainerStatus], m
     }
     if waiting > 0 {
         "Pending"
-    } else if running > 0 {
-        "Running"
-    } else if policy == RestartPolicy::Always && view.wish == Wish::Run {
+    } else if running > 0 || (policy == RestartPolicy::Always && view.wish == Wish::Run) {
         "Running"
     } else if stopped == succeeded {
         "Succeeded"
@@ -296,11 +325,19 @@ fn conditions(
     mains_began: bool,
 ) -> Vec<PodCondition> {
     let pod = view.pod;
-    let succeeded = ended && mains.iter().all(|status| {
-        status.state.as_ref().and_then(|state| state.terminated.as_ref()).is_some_and(|end| end.exit_code == 0)
-    });
+    let succeeded = ended
+        && mains.iter().all(|status| {
+            status
+                .state
+                .as_ref()
+                .and_then(|state| state.terminated.as_ref())
+                .is_some_and(|end| end.exit_code == 0)
+        });
     let not_ready = |list: &[ContainerStatus]| -> Vec<String> {
-        list.iter().filter(|status| !status.ready).map(|status| status.name.clone()).collect()
+        list.iter()
+            .filter(|status| !status.ready)
+            .map(|status| status.name.clone())
+            .collect()
     };
     let sidecars_ready = init
         .iter()
@@ -322,7 +359,10 @@ fn conditions(
         if ready {
             (None, None)
         } else if ended {
-            (Some(if succeeded { "PodCompleted" } else { "PodFailed" }.to_owned()), None)
+            (
+                Some(if succeeded { "PodCompleted" } else { "PodFailed" }.to_owned()),
+                None,
+            )
         } else {
             let message = format!("containers with unready status: [{}]", unready.join(" "));
             (Some("ContainersNotReady".to_owned()), Some(message))
@@ -349,7 +389,14 @@ fn conditions(
         ("ContainersReady", containers_ready, why(containers_ready)),
         ("PodScheduled", true, (None, None)),
     ];
-    let before = |kind: &str| facts.before.conditions.iter().flatten().find(|condition| condition.type_ == kind);
+    let before = |kind: &str| {
+        facts
+            .before
+            .conditions
+            .iter()
+            .flatten()
+            .find(|condition| condition.type_ == kind)
+    };
     let mut conditions: Vec<PodCondition> = ours
         .into_iter()
         .map(|(kind, holds, (reason, message))| {

@@ -64,7 +64,13 @@ pub(crate) fn infra(inputs: &Inputs<'_>, image: &str) -> CreateRequest {
         hostname: Some(pod.hostname()),
         labels: labels(inputs, INFRA, ""),
         network: Some(inputs.network.clone()),
-        ports: pod.spec.containers.iter().chain(pod.init()).flat_map(host_ports).collect(),
+        ports: pod
+            .spec
+            .containers
+            .iter()
+            .chain(pod.init())
+            .flat_map(host_ports)
+            .collect(),
         binds: inputs.files.clone(),
         cpu_shares: Some(2),
         oom_score_adj: Some(inputs.place.least_oom_score.max(-997)),
@@ -86,7 +92,11 @@ pub(crate) fn infra(inputs: &Inputs<'_>, image: &str) -> CreateRequest {
 pub(crate) fn container(inputs: &Inputs<'_>, spec: &ContainerSpec) -> Result<CreateRequest, ConfigError> {
     let pod = inputs.pod;
     let env = environment(pod, spec, inputs.objects, inputs.place)?;
-    let value = |name: &str| env.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    let value = |name: &str| {
+        env.iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.clone())
+    };
     let expanded = |words: &Option<Vec<String>>| {
         words
             .as_ref()
@@ -100,11 +110,18 @@ pub(crate) fn container(inputs: &Inputs<'_>, spec: &ContainerSpec) -> Result<Cre
     let shared_network = matches!(inputs.network, Network::Join(_));
     let own = mounts(inputs, spec, &value)?;
     // A mount of the pod's own over one of the pod files takes its place.
-    let mut binds: Vec<Bind> =
-        inputs.files.iter().filter(|file| !own.iter().any(|bind| bind.target == file.target)).cloned().collect();
+    let mut binds: Vec<Bind> = inputs
+        .files
+        .iter()
+        .filter(|file| !own.iter().any(|bind| bind.target == file.target))
+        .cloned()
+        .collect();
     binds.extend(own);
     let capabilities = security.capabilities.clone().unwrap_or_default();
-    let seccomp = security.seccomp_profile.as_ref().or(pod_security.seccomp_profile.as_ref());
+    let seccomp = security
+        .seccomp_profile
+        .as_ref()
+        .or(pod_security.seccomp_profile.as_ref());
     if let Some(profile) = seccomp.filter(|profile| profile.type_ == "Localhost") {
         return Err(ConfigError::Invalid(format!(
             "seccomp profiles of type {:?} are not supported; use RuntimeDefault or Unconfined",
@@ -123,7 +140,11 @@ pub(crate) fn container(inputs: &Inputs<'_>, spec: &ContainerSpec) -> Result<Cre
         // A shared network brings its host name with it, and the host's network the host's.
         hostname: (!shared_network && inputs.network != Network::Host).then(|| pod.hostname()),
         labels: labels(inputs, &spec.name, &pod.spec_hash(&spec.name)),
-        ports: if matches!(inputs.network, Network::Bridge { .. }) { host_ports(spec) } else { Vec::new() },
+        ports: if matches!(inputs.network, Network::Bridge { .. }) {
+            host_ports(spec)
+        } else {
+            Vec::new()
+        },
         network: Some(inputs.network.clone()),
         binds,
         cpu_shares: Some(resources::cpu_shares(spec)),
@@ -163,11 +184,7 @@ fn sysctls(pod: &Pod) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn user(
-    security: &SecurityContext,
-    pod: &PodSecurityContext,
-    image_user: &str,
-) -> Result<Option<String>, ConfigError> {
+fn user(security: &SecurityContext, pod: &PodSecurityContext, image_user: &str) -> Result<Option<String>, ConfigError> {
     let user = security.run_as_user.or(pod.run_as_user);
     let group = security.run_as_group.or(pod.run_as_group);
     if security.run_as_non_root.or(pod.run_as_non_root) == Some(true) {
@@ -190,7 +207,11 @@ fn user(
         (Some(user), Some(group)) => Some(format!("{user}:{group}")),
         (Some(user), None) => Some(user.to_string()),
         (None, Some(group)) => {
-            let user = image_user.split(':').next().filter(|user| !user.is_empty()).unwrap_or("0");
+            let user = image_user
+                .split(':')
+                .next()
+                .filter(|user| !user.is_empty())
+                .unwrap_or("0");
             Some(format!("{user}:{group}"))
         }
         (None, None) => None,
@@ -198,7 +219,13 @@ fn user(
 }
 
 fn groups(pod: &PodSecurityContext) -> Vec<String> {
-    let all: BTreeSet<i64> = pod.supplemental_groups.iter().flatten().copied().chain(pod.fs_group).collect();
+    let all: BTreeSet<i64> = pod
+        .supplemental_groups
+        .iter()
+        .flatten()
+        .copied()
+        .chain(pod.fs_group)
+        .collect();
     all.into_iter().map(|group| group.to_string()).collect()
 }
 
@@ -224,9 +251,10 @@ fn mounts(
 ) -> Result<Vec<Bind>, ConfigError> {
     let mut binds = Vec::new();
     for mount in spec.volume_mounts.iter().flatten() {
-        let source = inputs.volumes.get(&mount.name).ok_or_else(|| {
-            ConfigError::Invalid(format!("volume mount {:?} names no volume of the pod", mount.name))
-        })?;
+        let source = inputs
+            .volumes
+            .get(&mount.name)
+            .ok_or_else(|| ConfigError::Invalid(format!("volume mount {:?} names no volume of the pod", mount.name)))?;
         let sub = match (&mount.sub_path_expr, &mount.sub_path) {
             (Some(text), _) if !text.is_empty() => expand(text, value),
             (_, Some(path)) => path.clone(),
@@ -238,7 +266,11 @@ fn mounts(
                 mount.name
             )));
         }
-        let source = if sub.is_empty() { source.clone() } else { format!("{source}/{sub}") };
+        let source = if sub.is_empty() {
+            source.clone()
+        } else {
+            format!("{source}/{sub}")
+        };
         let propagation = match mount.mount_propagation.as_deref() {
             Some("HostToContainer") => Some("rslave"),
             Some("Bidirectional") => Some("rshared"),

@@ -27,7 +27,10 @@ fn objects() -> Objects {
         }}),
     ];
     let read = |value| Object::from_value(value).expect("it is an object");
-    all.into_iter().map(read).map(|object: Object| (object.key(), object)).collect()
+    all.into_iter()
+        .map(read)
+        .map(|object: Object| (object.key(), object))
+        .collect()
 }
 
 fn place() -> Place {
@@ -85,15 +88,39 @@ fn one(container: Value) -> Pod {
 #[test]
 fn the_environment_resolves_in_order() {
     let cases: &[(Value, &[&str])] = &[
-        (json!([{"name": "A", "value": "x"}, {"name": "B", "value": "$(A)-$(C)-$$(A)"}, {"name": "C", "value": "late"}]), &["A=x", "B=x-$(C)-$(A)", "C=late"]),
+        (
+            json!([{"name": "A", "value": "x"}, {"name": "B", "value": "$(A)-$(C)-$$(A)"}, {"name": "C", "value": "late"}]),
+            &["A=x", "B=x-$(C)-$(A)", "C=late"],
+        ),
         (json!([{"name": "A"}]), &["A="]),
-        (json!([{"name": "A", "value": "1"}, {"name": "A", "value": "$(A)2"}]), &["A=12"]),
-        (json!([{"name": "P", "valueFrom": {"secretKeyRef": {"name": "s", "key": "password"}}}]), &["P=hunter2"]),
-        (json!([{"name": "P", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "x", "optional": true}}}, {"name": "Q", "value": "q"}]), &["Q=q"]),
-        (json!([{"name": "P", "valueFrom": {"secretKeyRef": {"name": "none", "key": "x", "optional": true}}}]), &[]),
-        (json!([{"name": "N", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}, {"name": "I", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}]), &["N=node-1", "I=10.88.0.5"]),
-        (json!([{"name": "L", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['app']"}}}, {"name": "M", "valueFrom": {"fieldRef": {"fieldPath": "metadata.annotations"}}}]), &["L=web", "M=note=\"a \\\"quoted\\\" one\""]),
-        (json!([{"name": "R", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}}, {"name": "S", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory", "divisor": "1Mi"}}}]), &["R=2", "S=4096"]),
+        (
+            json!([{"name": "A", "value": "1"}, {"name": "A", "value": "$(A)2"}]),
+            &["A=12"],
+        ),
+        (
+            json!([{"name": "P", "valueFrom": {"secretKeyRef": {"name": "s", "key": "password"}}}]),
+            &["P=hunter2"],
+        ),
+        (
+            json!([{"name": "P", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "x", "optional": true}}}, {"name": "Q", "value": "q"}]),
+            &["Q=q"],
+        ),
+        (
+            json!([{"name": "P", "valueFrom": {"secretKeyRef": {"name": "none", "key": "x", "optional": true}}}]),
+            &[],
+        ),
+        (
+            json!([{"name": "N", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}, {"name": "I", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}]),
+            &["N=node-1", "I=10.88.0.5"],
+        ),
+        (
+            json!([{"name": "L", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['app']"}}}, {"name": "M", "valueFrom": {"fieldRef": {"fieldPath": "metadata.annotations"}}}]),
+            &["L=web", "M=note=\"a \\\"quoted\\\" one\""],
+        ),
+        (
+            json!([{"name": "R", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}}, {"name": "S", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory", "divisor": "1Mi"}}}]),
+            &["R=2", "S=4096"],
+        ),
     ];
     for (env, expected) in cases {
         let mut spec = one(json!({"env": env})).object.to_value()["spec"].clone();
@@ -101,22 +128,54 @@ fn the_environment_resolves_in_order() {
         let found = translate(&pod(spec), &objects()).expect("it resolves");
         assert_eq!(found.env, *expected, "{env}");
     }
-    let all = one(json!({"envFrom": [{"configMapRef": {"name": "c"}, "prefix": "X_"}, {"secretRef": {"name": "none", "optional": true}}], "env": [{"name": "X_a", "value": "own"}]}));
+    let all = one(
+        json!({"envFrom": [{"configMapRef": {"name": "c"}, "prefix": "X_"}, {"secretRef": {"name": "none", "optional": true}}], "env": [{"name": "X_a", "value": "own"}]}),
+    );
     let found = translate(&all, &objects()).expect("it resolves").env;
-    assert_eq!(found, ["MY_DB_SERVICE_HOST=10.96.0.7", "MY_DB_SERVICE_PORT=5432", "MY_DB_SERVICE_PORT_SQL=5432", "X_a=own", "X_b.c=2"]);
+    assert_eq!(
+        found,
+        [
+            "MY_DB_SERVICE_HOST=10.96.0.7",
+            "MY_DB_SERVICE_PORT=5432",
+            "MY_DB_SERVICE_PORT_SQL=5432",
+            "X_a=own",
+            "X_b.c=2"
+        ]
+    );
 }
 
 #[test]
 fn what_is_missing_is_named() {
     let cases = [
-        (json!({"env": [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "none", "key": "a"}}}]}), "ConfigMap \"shop\"/\"none\" not found"),
-        (json!({"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "user"}}}]}), "couldn't find key user in Secret shop/s"),
-        (json!({"envFrom": [{"secretRef": {"name": "none"}}]}), "Secret \"shop\"/\"none\" not found"),
-        (json!({"env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.nope"}}}]}), "metadata.nope"),
-        (json!({"volumeMounts": [{"name": "none", "mountPath": "/x"}]}), "names no volume"),
-        (json!({"volumeMounts": [{"name": "data", "mountPath": "/x", "subPath": "../etc"}]}), "stay inside"),
+        (
+            json!({"env": [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "none", "key": "a"}}}]}),
+            "ConfigMap \"shop\"/\"none\" not found",
+        ),
+        (
+            json!({"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "user"}}}]}),
+            "couldn't find key user in Secret shop/s",
+        ),
+        (
+            json!({"envFrom": [{"secretRef": {"name": "none"}}]}),
+            "Secret \"shop\"/\"none\" not found",
+        ),
+        (
+            json!({"env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.nope"}}}]}),
+            "metadata.nope",
+        ),
+        (
+            json!({"volumeMounts": [{"name": "none", "mountPath": "/x"}]}),
+            "names no volume",
+        ),
+        (
+            json!({"volumeMounts": [{"name": "data", "mountPath": "/x", "subPath": "../etc"}]}),
+            "stay inside",
+        ),
         (json!({"securityContext": {"runAsNonRoot": true}}), "runAsNonRoot"),
-        (json!({"securityContext": {"runAsNonRoot": true, "runAsUser": 0}}), "runAsUser is 0"),
+        (
+            json!({"securityContext": {"runAsNonRoot": true, "runAsUser": 0}}),
+            "runAsUser is 0",
+        ),
     ];
     for (container, expected) in cases {
         let error = translate(&one(container.clone()), &objects()).expect_err("something is missing");
@@ -140,16 +199,36 @@ fn a_whole_container() {
     }));
     let found = translate(&pod, &objects()).expect("it translates");
     assert_eq!(found.name, "tl.shop.web-1.app.1f2e3d4c0000.2");
-    assert_eq!(found.entrypoint.as_deref(), Some(&["/bin/run".to_owned(), "1".to_owned()][..]));
-    assert_eq!(found.command.as_deref(), Some(&["--name=$(B)".to_owned(), "1".to_owned()][..]));
+    assert_eq!(
+        found.entrypoint.as_deref(),
+        Some(&["/bin/run".to_owned(), "1".to_owned()][..])
+    );
+    assert_eq!(
+        found.command.as_deref(),
+        Some(&["--name=$(B)".to_owned(), "1".to_owned()][..])
+    );
     assert_eq!(found.hostname.as_deref(), Some("web-1"));
     assert_eq!(found.user.as_deref(), Some("1000:2000"));
-    assert_eq!((found.cpu_shares, found.cpu_quota, found.memory), (Some(256), Some(100_000), Some(64 << 20)));
+    assert_eq!(
+        (found.cpu_shares, found.cpu_quota, found.memory),
+        (Some(256), Some(100_000), Some(64 << 20))
+    );
     assert_eq!(found.ports.len(), 1, "only ports of the host are published");
-    assert_eq!((found.ports[0].host_port, found.ports[0].protocol.as_str()), (8080, "tcp"));
+    assert_eq!(
+        (found.ports[0].host_port, found.ports[0].protocol.as_str()),
+        (8080, "tcp")
+    );
     assert!(found.read_only_root && found.no_new_privileges && found.seccomp_unconfined && found.tty);
-    let binds: Vec<_> = found.binds.iter().map(|bind| (bind.source.as_str(), bind.target.as_str(), bind.read_only)).collect();
-    assert_eq!(binds, [("/state/data/a/b", "/data", true), ("/state/data", "/etc/hosts", false)], "its own hosts file wins");
+    let binds: Vec<_> = found
+        .binds
+        .iter()
+        .map(|bind| (bind.source.as_str(), bind.target.as_str(), bind.read_only))
+        .collect();
+    assert_eq!(
+        binds,
+        [("/state/data/a/b", "/data", true), ("/state/data", "/etc/hosts", false)],
+        "its own hosts file wins"
+    );
     let labels = &found.labels;
     assert_eq!(labels["dev.towline.cluster"], "cluster-1");
     assert_eq!(labels["dev.towline.role"], "single");
@@ -170,7 +249,11 @@ fn users_and_groups() {
     ];
     for (security, image_user, expected) in cases {
         let found = translate_as(&one(json!({"securityContext": security})), &objects(), image_user);
-        assert_eq!(found.expect("it translates").user.as_deref(), expected, "{security} {image_user}");
+        assert_eq!(
+            found.expect("it translates").user.as_deref(),
+            expected,
+            "{security} {image_user}"
+        );
     }
 }
 
@@ -185,8 +268,11 @@ fn the_spec_hash_names_the_stored_spec_of_one_container() {
 
 #[test]
 fn pull_secrets_are_chosen_by_registry_and_path() {
-    let pod = pod(json!({"containers": [{"name": "app", "image": "x"}], "imagePullSecrets": [{"name": "none"}, {"name": "pull"}]}));
-    let user = |image: &str| image::credentials(&pod, &objects(), image).map(|found| found.username.unwrap_or_default());
+    let pod = pod(
+        json!({"containers": [{"name": "app", "image": "x"}], "imagePullSecrets": [{"name": "none"}, {"name": "pull"}]}),
+    );
+    let user =
+        |image: &str| image::credentials(&pod, &objects(), image).map(|found| found.username.unwrap_or_default());
     assert_eq!(user("localhost:5000/app:1").as_deref(), Some("me"));
     assert_eq!(user("localhost:5000/team/app:1").as_deref(), Some("team"));
     assert_eq!(user("busybox:1"), None);

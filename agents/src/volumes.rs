@@ -11,9 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use k8s_openapi::api::core::v1::{
-    DownwardAPIVolumeFile, HostPathVolumeSource, KeyToPath, Volume, VolumeProjection,
-};
+use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, HostPathVolumeSource, KeyToPath, Volume, VolumeProjection};
 use schemas::{ContentHash, Kind};
 
 use crate::{
@@ -73,8 +71,13 @@ pub(crate) fn prepare(
         };
         if let Some(empty) = &volume.empty_dir {
             if dir.is_some() {
-                empty_dir(pod, &at, empty.medium.as_deref() == Some("Memory"), empty.size_limit.as_ref().map(|q| q.0.as_str()))
-                    .map_err(io)?;
+                empty_dir(
+                    pod,
+                    &at,
+                    empty.medium.as_deref() == Some("Memory"),
+                    empty.size_limit.as_ref().map(|q| q.0.as_str()),
+                )
+                .map_err(io)?;
             }
         } else {
             let files = render(pod, objects, place, volume).map_err(|error| VolumeError::Config {
@@ -85,7 +88,12 @@ pub(crate) fn prepare(
                 return Err(VolumeError::Unsupported { volume: name.clone() });
             };
             if dir.is_some() {
-                publish(&at, &files, pod.spec.security_context.as_ref().and_then(|context| context.fs_group)).map_err(io)?;
+                publish(
+                    &at,
+                    &files,
+                    pod.spec.security_context.as_ref().and_then(|context| context.fs_group),
+                )
+                .map_err(io)?;
             }
         }
         paths.insert(name.clone(), at.to_string_lossy().into_owned());
@@ -149,11 +157,16 @@ fn empty_dir(pod: &Pod, at: &Path, memory: bool, size: Option<&str>) -> io::Resu
         let done = mount.arg("tmpfs").arg(at).status()?;
         if !done.success() {
             let _ = fs::remove_dir(at);
-            return Err(io::Error::other("mounting a tmpfs failed; an agent needs to be root for it"));
+            return Err(io::Error::other(
+                "mounting a tmpfs failed; an agent needs to be root for it",
+            ));
         }
     }
     fs::set_permissions(at, fs::Permissions::from_mode(0o777))?;
-    give_to_group(at, pod.spec.security_context.as_ref().and_then(|context| context.fs_group))
+    give_to_group(
+        at,
+        pod.spec.security_context.as_ref().and_then(|context| context.fs_group),
+    )
 }
 
 fn give_to_group(at: &Path, group: Option<i64>) -> io::Result<()> {
@@ -212,13 +225,33 @@ fn render(pod: &Pod, objects: &Objects, place: &Place, volume: &Volume) -> Resul
     let mut files = Files::new();
     if let Some(source) = &volume.config_map {
         let found = data(objects, Kind::ConfigMap, pod.key.ns(), &source.name);
-        pick(&mut files, found, source.items.as_deref(), source.optional, mode(source.default_mode), &source.name)?;
+        pick(
+            &mut files,
+            found,
+            source.items.as_deref(),
+            source.optional,
+            mode(source.default_mode),
+            &source.name,
+        )?;
     } else if let Some(source) = &volume.secret {
         let name = source.secret_name.as_deref().unwrap_or("");
         let found = data(objects, Kind::Secret, pod.key.ns(), name);
-        pick(&mut files, found, source.items.as_deref(), source.optional, mode(source.default_mode), name)?;
+        pick(
+            &mut files,
+            found,
+            source.items.as_deref(),
+            source.optional,
+            mode(source.default_mode),
+            name,
+        )?;
     } else if let Some(source) = &volume.downward_api {
-        downward(&mut files, pod, place, source.items.as_deref(), mode(source.default_mode))?;
+        downward(
+            &mut files,
+            pod,
+            place,
+            source.items.as_deref(),
+            mode(source.default_mode),
+        )?;
     } else if let Some(source) = &volume.projected {
         for part in source.sources.iter().flatten() {
             project(&mut files, pod, objects, place, part, mode(source.default_mode))?;
@@ -239,14 +272,30 @@ fn project(
 ) -> Result<(), ConfigError> {
     if let Some(source) = &part.config_map {
         let found = data(objects, Kind::ConfigMap, pod.key.ns(), &source.name);
-        pick(files, found, source.items.as_deref(), source.optional, mode, &source.name)
+        pick(
+            files,
+            found,
+            source.items.as_deref(),
+            source.optional,
+            mode,
+            &source.name,
+        )
     } else if let Some(source) = &part.secret {
         let found = data(objects, Kind::Secret, pod.key.ns(), &source.name);
-        pick(files, found, source.items.as_deref(), source.optional, mode, &source.name)
+        pick(
+            files,
+            found,
+            source.items.as_deref(),
+            source.optional,
+            mode,
+            &source.name,
+        )
     } else if let Some(source) = &part.downward_api {
         downward(files, pod, place, source.items.as_deref(), mode)
     } else {
-        Err(ConfigError::Invalid("service account tokens are not issued yet".to_owned()))
+        Err(ConfigError::Invalid(
+            "service account tokens are not issued yet".to_owned(),
+        ))
     }
 }
 
@@ -275,7 +324,12 @@ fn pick(
                 files.insert(inside(&item.path)?, (bytes, mode));
             }
             None if optional => {}
-            None => return Err(ConfigError::Invalid(format!("references non-existent key {:?} of {name:?}", item.key))),
+            None => {
+                return Err(ConfigError::Invalid(format!(
+                    "references non-existent key {:?} of {name:?}",
+                    item.key
+                )));
+            }
         }
     }
     Ok(())
@@ -304,7 +358,9 @@ fn downward(
 fn inside(path: &str) -> Result<String, ConfigError> {
     let outside = path.is_empty() || path.starts_with('/') || path.split('/').any(|part| part == "..");
     if outside || path.starts_with("..") {
-        return Err(ConfigError::Invalid(format!("path {path:?} must be relative and stay inside the volume")));
+        return Err(ConfigError::Invalid(format!(
+            "path {path:?} must be relative and stay inside the volume"
+        )));
     }
     Ok(path.to_owned())
 }
@@ -353,7 +409,10 @@ fn publish(at: &Path, files: &Files, group: Option<i64>) -> io::Result<()> {
     symlink(&version, &link)?;
     fs::rename(&link, at.join(LINK))?;
     // The names that the reader sees: links through the one that moves.
-    let mut tops: Vec<&str> = files.keys().map(|path| path.split('/').next().unwrap_or(path)).collect();
+    let mut tops: Vec<&str> = files
+        .keys()
+        .map(|path| path.split('/').next().unwrap_or(path))
+        .collect();
     tops.dedup();
     for top in &tops {
         let shown = at.join(top);

@@ -57,7 +57,7 @@ pub(crate) async fn ensure_network(host: &Host) -> Result<(), NetworkError> {
     let spec = &host.network;
     let networks = host.runtime.networks().await?;
     if let Some(own) = networks.iter().find(|network| network.name == spec.name) {
-        if own.subnets.iter().any(|subnet| *subnet == spec.subnet) {
+        if own.subnets.contains(&spec.subnet) {
             return Ok(());
         }
         let found = own.subnets.join(", ");
@@ -74,9 +74,18 @@ pub(crate) async fn ensure_network(host: &Host) -> Result<(), NetworkError> {
     }
     let others: Vec<(String, String)> = networks
         .iter()
-        .flat_map(|network| network.subnets.iter().map(|subnet| (network.name.clone(), subnet.clone())))
+        .flat_map(|network| {
+            network
+                .subnets
+                .iter()
+                .map(|subnet| (network.name.clone(), subnet.clone()))
+        })
         .collect();
-    let routes = if host.checks_routes { std::fs::read_to_string("/proc/net/route").unwrap_or_default() } else { String::new() };
+    let routes = if host.checks_routes {
+        std::fs::read_to_string("/proc/net/route").unwrap_or_default()
+    } else {
+        String::new()
+    };
     range::check(spec.subnet.parse()?, &routes, &spec.bridge, &others, &spec.name)?;
     match host.runtime.create_network(spec).await {
         Ok(()) | Err(RuntimeError::NameInUse(_)) => Ok(()),

@@ -32,13 +32,22 @@ fn docker(arguments: &[&str]) -> String {
         .output()
         .expect("the docker command can be run");
     let text = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
-    text.trim().to_owned()
+    let text = text.trim().to_owned();
+    if !out.status.success() {
+        eprintln!("docker {arguments:?} ended with {}: {text}", out.status);
+    }
+    text
 }
 
 /// An image of busybox alone.
 async fn image() {
     let runtime = Docker::new(&socket());
-    if runtime.image(IMAGE).await.expect("Docker answers; start it, or run `make setup`").is_some() {
+    if runtime
+        .image(IMAGE)
+        .await
+        .expect("Docker answers; start it, or run `make setup`")
+        .is_some()
+    {
         return;
     }
     let dir = tempfile::tempdir().expect("a directory");
@@ -46,12 +55,23 @@ async fn image() {
     std::fs::create_dir(&bin).expect("a directory");
     std::fs::create_dir(dir.path().join("tmp")).expect("a directory");
     std::fs::copy("/bin/busybox", bin.join("busybox")).expect("busybox-static is installed");
-    for name in ["sh", "sleep", "cat", "hostname", "wget", "httpd", "nc", "dd", "id", "echo", "head", "tail", "ip"] {
+    for name in [
+        "sh", "sleep", "cat", "hostname", "wget", "httpd", "nc", "dd", "id", "echo", "head", "tail", "ip",
+    ] {
         std::os::unix::fs::symlink("busybox", bin.join(name)).expect("a link");
     }
-    let tar = Command::new("tar").arg("-C").arg(dir.path()).args(["-c", "."]).output().expect("tar runs").stdout;
+    let tar = Command::new("tar")
+        .arg("-C")
+        .arg(dir.path())
+        .args(["-c", "."])
+        .output()
+        .expect("tar runs")
+        .stdout;
     let changes = ["ENV PATH=/bin".to_owned(), "CMD [\"sh\"]".to_owned()];
-    runtime.import(IMAGE, tar.into(), &changes).await.expect("the image can be made");
+    runtime
+        .import(IMAGE, tar.into(), &changes)
+        .await
+        .expect("the image can be made");
 }
 
 /// A node on Docker that cleans up.
@@ -84,9 +104,14 @@ impl Node {
 
     async fn resume(&mut self) {
         self.shutdown = CancellationToken::new();
-        let running = agents::start(self.options.clone(), self.control.clone(), RealClock::new(), self.shutdown.clone())
-            .await
-            .expect("the agent starts");
+        let running = agents::start(
+            self.options.clone(),
+            self.control.clone(),
+            RealClock::new(),
+            self.shutdown.clone(),
+        )
+        .await
+        .expect("the agent starts");
         self.node_uid = running.node_uid.to_string();
         self.network = running.network.clone();
         self.running = Some(running);
@@ -115,7 +140,10 @@ impl Node {
 
     fn all(&self) -> Vec<String> {
         let label = format!("label=dev.towline.node-uid={}", self.node_uid);
-        let mut ids: Vec<String> = docker(&["ps", "-aq", "--no-trunc", "--filter", &label]).lines().map(str::to_owned).collect();
+        let mut ids: Vec<String> = docker(&["ps", "-aq", "--no-trunc", "--filter", &label])
+            .lines()
+            .map(str::to_owned)
+            .collect();
         ids.sort();
         ids
     }
@@ -129,9 +157,19 @@ impl Node {
         };
         let id = format!("ask-{name}");
         let request = match request {
-            SessionRequest::Logs { pod, uid, options, .. } => SessionRequest::Logs { id: id.clone(), pod, uid, options },
+            SessionRequest::Logs { pod, uid, options, .. } => SessionRequest::Logs {
+                id: id.clone(),
+                pod,
+                uid,
+                options,
+            },
         };
-        let answer = self.control.ask(&id, request).await.expect("the agent listens").expect("there is a log");
+        let answer = self
+            .control
+            .ask(&id, request)
+            .await
+            .expect("the agent listens")
+            .expect("there is a log");
         String::from_utf8_lossy(&answer).into_owned()
     }
 }
@@ -147,7 +185,9 @@ impl Drop for Node {
 }
 
 fn id(report: &PodReport, container: usize) -> String {
-    let id = report.status["containerStatuses"][container]["containerID"].as_str().unwrap_or_default();
+    let id = report.status["containerStatuses"][container]["containerID"]
+        .as_str()
+        .unwrap_or_default();
     id.trim_start_matches("docker://").to_owned()
 }
 
@@ -169,7 +209,10 @@ const FOREVER: &str = "trap 'echo ending; exit 0' TERM; while :; do sleep 0.05; 
 async fn a_pod_has_its_name_address_and_files_and_ends_gracefully() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut node = Node::start("agents-files", "10.213.11.0/24", dir.path()).await;
-    node.control.put(vec![pod("web", json!({"containers": [shell(&format!("hostname; {FOREVER}"))]}))]);
+    node.control.put(vec![pod(
+        "web",
+        json!({"containers": [shell(&format!("hostname; {FOREVER}"))]}),
+    )]);
     let report = node.ready("web").await;
     let ip = report.status["podIP"].as_str().expect("it has an address").to_owned();
     assert!(ip.starts_with("10.213.11."));
@@ -178,24 +221,46 @@ async fn a_pod_has_its_name_address_and_files_and_ends_gracefully() {
     assert!(node.exec(&report, 0, "cat /etc/hosts").contains(&format!("{ip}\tweb")));
     assert!(node.exec(&report, 0, "ip addr").contains(&format!("{ip}/24")));
     assert!(node.exec(&report, 0, "cat /etc/resolv.conf").contains("nameserver"));
-    assert_eq!(docker(&["inspect", "-f", "{{.HostConfig.RestartPolicy.Name}}", &id(&report, 0)]), "no");
+    assert_eq!(
+        docker(&["inspect", "-f", "{{.HostConfig.RestartPolicy.Name}}", &id(&report, 0)]),
+        "no"
+    );
 
     // Adoption: another agent process finds everything as it is.
     let before = node.all();
     node.stop().await;
     node.resume().await;
-    node.control.put(vec![pod("other", json!({"containers": [shell(FOREVER)]}))]);
+    node.control
+        .put(vec![pod("other", json!({"containers": [shell(FOREVER)]}))]);
     let other = node.ready("other").await;
     assert_ne!(other.status["podIP"], ip.as_str());
     let after = node.all();
-    assert!(before.iter().all(|id| after.contains(id)) && after.len() == before.len() + 1, "nothing was made anew");
-    assert_eq!(docker(&["inspect", "-f", "{{.State.Running}} {{.RestartCount}}", &before[0]]), "true 0");
+    assert!(
+        before.iter().all(|id| after.contains(id)) && after.len() == before.len() + 1,
+        "nothing was made anew"
+    );
+    assert_eq!(
+        docker(&["inspect", "-f", "{{.State.Running}} {{.RestartCount}}", &before[0]]),
+        "true 0"
+    );
 
     let runtime = Docker::new(&socket());
-    let log = runtime.logs(&id(&report, 0), &LogRequest { follow: true, ..LogRequest::default() }).await.expect("there is a log");
+    let log = runtime
+        .logs(
+            &id(&report, 0),
+            &LogRequest {
+                follow: true,
+                ..LogRequest::default()
+            },
+        )
+        .await
+        .expect("there is a log");
     let spec = json!({"containers": [shell(&format!("hostname; {FOREVER}"))]});
     node.control.put(vec![deleting(&pod("web", spec), 30)]);
-    let text: Vec<_> = log.map(|line| String::from_utf8_lossy(&line.unwrap_or_default()).into_owned()).collect().await;
+    let text: Vec<_> = log
+        .map(|line| String::from_utf8_lossy(&line.unwrap_or_default()).into_owned())
+        .collect()
+        .await;
     assert_eq!(text.concat(), "web\nending\n", "it was asked to end, and had the time");
     node.until("it has ended", "web", |report| report.terminated).await;
     assert_eq!(node.all().len(), 1);
@@ -222,28 +287,55 @@ async fn ends_are_told_apart_and_logs_of_before_are_kept() {
         pod("config", json!({"containers": [{"name": "app", "image": IMAGE, "envFrom": [{"configMapRef": {"name": "late"}}], "command": ["sh", "-c", format!("echo $key; {FOREVER}")]}]})),
     ]);
     let ended = |report: &PodReport| report.status["containerStatuses"][0]["state"]["terminated"].clone();
-    let report = node.until("it succeeded", "good", |report| phase(report) == "Succeeded").await;
+    let report = node
+        .until("it succeeded", "good", |report| phase(report) == "Succeeded")
+        .await;
     assert_eq!(ended(&report)["reason"], "Completed");
     assert_eq!(ended(&report)["message"], "bye");
     let report = node.until("it failed", "bad", |report| phase(report) == "Failed").await;
-    assert_eq!((ended(&report)["exitCode"].clone(), ended(&report)["reason"].clone()), (3.into(), "Error".into()));
-    node.until("it ran out of memory", "hungry", |report| ended(report)["reason"] == "OOMKilled").await;
-    node.until("it ran", "nobody", |report| phase(report) == "Succeeded").await;
+    assert_eq!(
+        (ended(&report)["exitCode"].clone(), ended(&report)["reason"].clone()),
+        (3.into(), "Error".into())
+    );
+    node.until("it ran out of memory", "hungry", |report| {
+        ended(report)["reason"] == "OOMKilled"
+    })
+    .await;
+    node.until("it ran", "nobody", |report| phase(report) == "Succeeded")
+        .await;
     assert_eq!(node.log("nobody", LogOptions::default()).await, "1234\n");
-    let report = node.until("it cannot run", "broken", |report| waits(report) == "CrashLoopBackOff").await;
+    let report = node
+        .until("it cannot run", "broken", |report| waits(report) == "CrashLoopBackOff")
+        .await;
     let last = &report.status["containerStatuses"][0]["lastState"]["terminated"];
     assert_eq!(last["reason"], "ContainerCannotRun", "{last}");
-    assert!(last["message"].as_str().is_some_and(|message| message.contains("/no/such/file")), "{last}");
+    assert!(
+        last["message"]
+            .as_str()
+            .is_some_and(|message| message.contains("/no/such/file")),
+        "{last}"
+    );
 
-    let report = node.until("it waits", "crash", |report| waits(report) == "CrashLoopBackOff").await;
+    let report = node
+        .until("it waits", "crash", |report| waits(report) == "CrashLoopBackOff")
+        .await;
     assert_eq!(report.status["containerStatuses"][0]["restartCount"], 1);
     let now = node.log("crash", LogOptions::default()).await;
-    let before = node.log("crash", LogOptions { previous: true, ..LogOptions::default() }).await;
-    eprintln!("{}", docker(&["ps", "-a", "--filter", "label=dev.towline.pod-name=crash"]));
-    for i in node.all() { eprintln!("{i} {} {}", docker(&["inspect", "-f", "{{.Name}} {{.State.Status}} {{.State.ExitCode}} {{.State.Error}} {{.State.StartedAt}} {{.State.FinishedAt}}", &i]), docker(&["logs", &i])); }
+    let before = node
+        .log(
+            "crash",
+            LogOptions {
+                previous: true,
+                ..LogOptions::default()
+            },
+        )
+        .await;
     assert!(now.starts_with("here") && before.starts_with("here"), "{now} {before}");
 
-    node.until("it waits for its configuration", "config", |report| waits(report) == "CreateContainerConfigError").await;
+    node.until("it waits for its configuration", "config", |report| {
+        waits(report) == "CreateContainerConfigError"
+    })
+    .await;
     node.control.put(vec![config("late", "v1")]);
     node.ready("config").await;
     assert_eq!(node.log("config", LogOptions::default()).await, "v1\n");
@@ -279,11 +371,18 @@ async fn containers_of_a_pod_share_its_network_and_volumes() {
             {"name": "me", "downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
         ],
     });
-    node.control.put(vec![config("settings", "one"), pod("both", spec.clone())]);
+    node.control
+        .put(vec![config("settings", "one"), pod("both", spec.clone())]);
     let report = node.ready("both").await;
-    assert_eq!(node.exec(&report, 1, "wget -qO- http://127.0.0.1:8080/index.html"), "from-init");
+    assert_eq!(
+        node.exec(&report, 1, "wget -qO- http://127.0.0.1:8080/index.html"),
+        "from-init"
+    );
     assert_eq!(node.exec(&report, 1, "hostname"), "both");
-    assert_eq!(node.exec(&report, 1, "cat /config/key /tmp/hook /me/labels"), "onestarted\napp=\"both\"");
+    assert_eq!(
+        node.exec(&report, 1, "cat /config/key /tmp/hook /me/labels"),
+        "onestarted\napp=\"both\""
+    );
     assert_eq!(node.all().len(), 4, "the network, the finished init container, and two");
     node.control.put(vec![config("settings", "changed")]);
     for _ in 0..200 {
@@ -296,7 +395,9 @@ async fn containers_of_a_pod_share_its_network_and_volumes() {
     // The end of one container is no matter of the other.
     docker(&["kill", &id(&report, 1)]);
     let again = node
-        .until("it was restarted", "both", |report| report.status["containerStatuses"][1]["restartCount"] == 1 && is_ready(report))
+        .until("it was restarted", "both", |report| {
+            report.status["containerStatuses"][1]["restartCount"] == 1 && is_ready(report)
+        })
         .await;
     assert_eq!(id(&again, 0), id(&report, 0));
     assert_ne!(id(&again, 1), id(&report, 1));
@@ -310,7 +411,10 @@ async fn containers_of_a_pod_share_its_network_and_volumes() {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert!(!dir.path().join("pods/uid-both").exists(), "its directory is gone with it");
+    assert!(
+        !dir.path().join("pods/uid-both").exists(),
+        "its directory is gone with it"
+    );
     node.stop().await;
 }
 
@@ -323,15 +427,36 @@ async fn a_range_in_use_is_refused_by_name() {
         docker: socket(),
         ..options("10.213.14.128/25", Some(second.path().to_owned()))
     };
-    let refused = agents::start(options, node.control.clone(), RealClock::new(), CancellationToken::new()).await;
+    let refused = agents::start(
+        options,
+        node.control.clone(),
+        RealClock::new(),
+        CancellationToken::new(),
+    )
+    .await;
     let error = refused.err().expect("the range is taken").to_string();
-    assert!(error.contains(&node.network) && error.contains("10.213.14.0/24"), "{error}");
+    assert!(
+        error.contains(&node.network) && error.contains("10.213.14.0/24"),
+        "{error}"
+    );
     let same_dir = Options {
         docker: socket(),
         ..options_for(dir.path())
     };
-    let refused = agents::start(same_dir, node.control.clone(), RealClock::new(), CancellationToken::new()).await;
-    assert!(refused.err().expect("the directory is locked").to_string().contains("another agent"));
+    let refused = agents::start(
+        same_dir,
+        node.control.clone(),
+        RealClock::new(),
+        CancellationToken::new(),
+    )
+    .await;
+    assert!(
+        refused
+            .err()
+            .expect("the directory is locked")
+            .to_string()
+            .contains("another agent")
+    );
     node.stop().await;
 }
 
@@ -349,14 +474,22 @@ struct Registry {
 impl Registry {
     fn start() -> Option<Self> {
         let dir = tempfile::tempdir().expect("a directory");
-        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port();
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .and_then(|socket| socket.local_addr())
+            .expect("a free port")
+            .port();
         let file = dir.path().join("config.yml");
         let text = format!(
             "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}/data\nhttp:\n  addr: 127.0.0.1:{port}\n",
             dir.path().display()
         );
         std::fs::write(&file, text).expect("a file");
-        let child = Command::new("docker-registry").arg("serve").arg(&file).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let child = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&file)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
         Some(Self {
             child: child.ok()?,
             port,
@@ -399,10 +532,16 @@ async fn images_come_from_a_registry_and_a_missing_one_backs_off() {
     docker(&["rmi", &remote]);
     let spec = |image: &str| json!({"containers": [{"name": "app", "image": image, "command": ["sh", "-c", FOREVER]}]});
     let missing = format!("localhost:{}/team/none:1", registry.port);
-    node.control.put(vec![pod("there", spec(&remote)), pod("missing", spec(&missing))]);
+    node.control
+        .put(vec![pod("there", spec(&remote)), pod("missing", spec(&missing))]);
     let report = node.ready("there").await;
     let image_id = &report.status["containerStatuses"][0]["imageID"];
-    assert!(image_id.as_str().is_some_and(|id| id.starts_with("docker-pullable://localhost:") && id.contains("@sha256:")), "{image_id}");
+    assert!(
+        image_id
+            .as_str()
+            .is_some_and(|id| id.starts_with("docker-pullable://localhost:") && id.contains("@sha256:")),
+        "{image_id}"
+    );
     let reasons: Vec<String> = node
         .control
         .reports()
@@ -412,10 +551,18 @@ async fn images_come_from_a_registry_and_a_missing_one_backs_off() {
         .map(|event| event.reason)
         .collect();
     assert_eq!(reasons, ["Pulling", "Pulled", "Created", "Started"]);
-    let report = node.until("the pull failed", "missing", |report| waits(report) == "ErrImagePull").await;
-    let message = report.status["containerStatuses"][0]["state"]["waiting"]["message"].as_str().unwrap_or_default().to_owned();
+    let report = node
+        .until("the pull failed", "missing", |report| waits(report) == "ErrImagePull")
+        .await;
+    let message = report.status["containerStatuses"][0]["state"]["waiting"]["message"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
     assert!(message.contains("team/none"), "{message}");
-    node.until("the pull is backed off", "missing", |report| waits(report) == "ImagePullBackOff").await;
+    node.until("the pull is backed off", "missing", |report| {
+        waits(report) == "ImagePullBackOff"
+    })
+    .await;
     docker(&["tag", IMAGE, &missing]);
     docker(&["push", &missing]);
     docker(&["rmi", &missing]);

@@ -4,7 +4,8 @@ use std::process::{Command, Output};
 
 /// Runs a command; its output when it succeeded, all it said when it did not.
 pub(crate) fn run(command: &mut Command) -> anyhow::Result<String> {
-    let Output { status, stdout, stderr } = command.output()?;
+    // The variable, where somebody has set it, would win over a clone's own setting.
+    let Output { status, stdout, stderr } = command.env_remove("GIT_SSL_CAINFO").output()?;
     anyhow::ensure!(
         status.success(),
         "{command:?}: {status}\n{}{}",

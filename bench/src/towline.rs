@@ -142,6 +142,7 @@ impl Towline {
             .arg("-C")
             .arg(self.repo())
             .args(["push", "--quiet", "origin", "main"])
+            .env_remove("GIT_SSL_CAINFO")
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;

@@ -29,8 +29,8 @@ use crate::{
 const SIDE_BY_SIDE: usize = 256;
 /// How many keys one batch takes at most.
 const BATCH: usize = 500;
-/// How often held deletions look for a confirmation.
-const HELD: Duration = Duration::from_secs(1);
+/// How soon a release that failed looks at everything again.
+const AGAIN: Duration = Duration::from_secs(1);
 /// How many keys of a periodic look are put into the queue at once.
 const SWEEP: usize = 64;
 
@@ -133,6 +133,8 @@ impl Driver {
     async fn live(&mut self, shutdown: &CancellationToken) -> End {
         let mut revisions = self.store.desired_changes();
         revisions.mark_unchanged();
+        let mut confirmations = self.store.confirmation_changes();
+        confirmations.mark_unchanged();
         let now = self.clock.now();
         let version = {
             let view = self.store.view();
@@ -182,6 +184,7 @@ impl Driver {
                     // The store is closed.
                     Err(_) => return End::Shutdown,
                 },
+                Ok(()) = confirmations.changed() => self.queue.add(Work::all(Controller::Release)),
                 Some(finished) = self.running.join_next(), if !self.running.is_empty() => match finished {
                     Ok(finished) => self.finish(finished),
                     Err(error) => {
@@ -323,7 +326,7 @@ impl Driver {
         let now = self.clock.now();
         self.queue.done(controller, works.clone());
         if controller == Controller::Release {
-            self.note_release(&works, &plan, &outcome, now);
+            self.note_release(&works, &plan, &outcome);
         }
         for (key, reason) in &plan.waiting {
             tracing::debug!(controller = controller.name(), kind = %key.kind, namespace = key.ns(), name = %key.name, %reason, "waits");
@@ -394,12 +397,12 @@ impl Driver {
         }
         if controller == Controller::Release {
             // Namespaces made on the way and deletions have no key of their own in the batch.
-            self.queue.add_at(Work::all(Controller::Release), now.monotonic + HELD);
+            self.queue.add_at(Work::all(Controller::Release), now.monotonic + AGAIN);
         }
     }
 
     /// Remembers what was released and what was not, for the report.
-    fn note_release(&mut self, works: &[Work], plan: &Plan, outcome: &Result<Done, Failure>, now: Now) {
+    fn note_release(&mut self, works: &[Work], plan: &Plan, outcome: &Result<Done, Failure>) {
         let failure = outcome.as_ref().err();
         for work in works {
             let key = &work.key;
@@ -420,8 +423,6 @@ impl Driver {
             if self.index.desired.rows.contains_key(key) {
                 self.released.contents.remove(key);
                 self.released.troubles.insert(key.clone(), reason.clone());
-            } else if reason.word == "DeletionHeld" {
-                self.queue.add_at(Work::all(Controller::Release), now.monotonic + HELD);
             }
         }
         self.queue.add(Work::all(Controller::Report));

@@ -430,7 +430,10 @@ fn is_observed(live: &Object) -> bool {
         live.kind,
         Kind::Deployment | Kind::ReplicaSet | Kind::ReplicationController | Kind::DaemonSet | Kind::StatefulSet
     );
-    let observed = live.status.as_deref().and_then(|status| status["observedGeneration"].as_i64());
+    let observed = live
+        .status
+        .as_deref()
+        .and_then(|status| status["observedGeneration"].as_i64());
     !tells || observed.unwrap_or(0) >= live.meta.generation.unwrap_or(0)
 }
 

@@ -430,6 +430,12 @@ impl Store {
         self.inner.shared.notes.read().confirmations.clone()
     }
 
+    /// Wakes when a set of deletions was confirmed; the value is how many confirmations are kept.
+    #[must_use]
+    pub fn confirmation_changes(&self) -> tokio::sync::watch::Receiver<usize> {
+        self.inner.shared.confirmations.subscribe()
+    }
+
     /// A small secret (keys, the certificate authority), encrypted at rest.
     pub async fn secret(&self, name: &str) -> Result<Option<Vec<u8>>, Unavailable> {
         Ok(self.inner.shared.notes.read().secrets.get(name).cloned())

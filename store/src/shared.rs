@@ -24,6 +24,8 @@ pub(crate) struct Shared {
     pub(crate) wakes: Wakes,
     pub(crate) heartbeats: Heartbeats,
     pub(crate) revision: watch::Sender<u64>,
+    /// How many confirmations are kept.
+    pub(crate) confirmations: watch::Sender<usize>,
     pub(crate) reports: watch::Sender<Option<Arc<Report>>>,
 }
 
@@ -54,6 +56,7 @@ impl Shared {
     pub(crate) fn new(state: State, notes: Notes, heartbeats: Heartbeats) -> Self {
         Self {
             revision: watch::Sender::new(notes.desired.revision),
+            confirmations: watch::Sender::new(notes.confirmations.len()),
             state: RwLock::new(state),
             notes: RwLock::new(notes),
             wakes: Wakes::default(),

@@ -294,7 +294,7 @@ impl Writer {
         self.batch = loaded.batch;
         let now = self.clock.now();
         let (mut state, notes) = state_of(loaded, &mut self.interner, self.ring, now);
-        let revision = notes.desired.revision;
+        let (revision, confirmations) = (notes.desired.revision, notes.confirmations.len());
         self.shared.write(|old| {
             state.life = old.life + 1;
             *old = state;
@@ -302,6 +302,7 @@ impl Writer {
         *self.shared.notes.write() = notes;
         self.shared.wakes.wake_all();
         self.shared.revision.send_replace(revision);
+        self.shared.confirmations.send_replace(confirmations);
     }
 
     fn apply(&mut self, batch: &Batch, now: Now) {
@@ -317,15 +318,20 @@ impl Writer {
         });
         self.shared.wakes.wake(&changes);
         if !batch.notes.is_empty() {
-            let revision = {
+            let (revision, confirmations) = {
                 let mut notes = self.shared.notes.write();
                 batch.notes.iter().for_each(|note| notes.apply(note));
-                notes.desired.revision
+                (notes.desired.revision, notes.confirmations.len())
             };
             self.shared.revision.send_if_modified(|seen| {
                 let newer = *seen != revision;
                 *seen = revision;
                 newer
+            });
+            self.shared.confirmations.send_if_modified(|seen| {
+                let more = *seen != confirmations;
+                *seen = confirmations;
+                more
             });
         }
         self.standpoint.moved();

@@ -49,7 +49,15 @@ fn code(text: &str) -> String {
         .join("\n")
 }
 
-const CRATES: [&str; 7] = ["schemas", "store", "gitsync", "reconciler", "apiserver", "agents", "towline"];
+const CRATES: [&str; 7] = [
+    "schemas",
+    "store",
+    "gitsync",
+    "reconciler",
+    "apiserver",
+    "agents",
+    "towline",
+];
 
 #[test]
 fn dependencies_point_one_way() {
@@ -65,7 +73,9 @@ fn dependencies_point_one_way() {
         let manifest = fs::read_to_string(sources().join(name).join("Cargo.toml")).expect("a crate has a manifest");
         let dependencies = manifest.split("[dev-dependencies]").next().unwrap_or(&manifest);
         for other in CRATES {
-            let used = dependencies.lines().any(|line| line.starts_with(&format!("{other}.")) || line.starts_with(&format!("{other} ")));
+            let used = dependencies
+                .lines()
+                .any(|line| line.starts_with(&format!("{other}.")) || line.starts_with(&format!("{other} ")));
             assert!(!used || may.contains(&other), "{name} may not depend on {other}");
         }
     }
@@ -117,7 +127,12 @@ fn what_is_pure_reads_no_clock_and_does_no_io() {
     for (path, text) in pure {
         for (number, line) in code(&text).lines().enumerate() {
             for word in forbidden {
-                assert!(!line.contains(word), "{}:{}: {word} in code that must be pure", path.display(), number + 1);
+                assert!(
+                    !line.contains(word),
+                    "{}:{}: {word} in code that must be pure",
+                    path.display(),
+                    number + 1
+                );
             }
         }
     }

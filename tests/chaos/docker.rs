@@ -15,14 +15,20 @@ fn restart(live_restore: bool) -> anyhow::Result<()> {
         docker: Some(engine.socket()),
         ..Options::default()
     })?;
-    cluster.repository.write("namespaces/shop/web.yaml", &deployment("web", 2, WEB_1))?;
+    cluster
+        .repository
+        .write("namespaces/shop/web.yaml", &deployment("web", 2, WEB_1))?;
     let commit = cluster.repository.commit("Add web")?;
     cluster.sync(0);
     let before = cluster.wait_running(2);
 
     engine.stop()?;
     let pods = cluster.kubectl(&["get", "pods", "-n", "shop", "--no-headers"])?;
-    assert_eq!(pods.lines().count(), 2, "an engine that is away takes no pod away:\n{pods}");
+    assert_eq!(
+        pods.lines().count(),
+        2,
+        "an engine that is away takes no pod away:\n{pods}"
+    );
     engine.launch()?;
 
     if live_restore {
@@ -33,7 +39,11 @@ fn restart(live_restore: bool) -> anyhow::Result<()> {
         wait("each container to be replaced once", PATIENCE, || {
             let all = cluster.containers().map_err(|error| error.to_string())?;
             let running = all.iter().filter(|container| container.state == "running").count();
-            if running == 2 && all.len() == 4 { Ok(()) } else { Err(format!("{all:#?}\n{}", cluster.log())) }
+            if running == 2 && all.len() == 4 {
+                Ok(())
+            } else {
+                Err(format!("{all:#?}\n{}", cluster.log()))
+            }
         });
         cluster.sync(0);
     }

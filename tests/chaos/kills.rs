@@ -13,7 +13,9 @@ use nix::{
 
 fn with_web(replicas: u32) -> anyhow::Result<(Cluster, Vec<Container>)> {
     let cluster = Cluster::start()?;
-    cluster.repository.write("namespaces/shop/web.yaml", &deployment("web", replicas, WEB_1))?;
+    cluster
+        .repository
+        .write("namespaces/shop/web.yaml", &deployment("web", replicas, WEB_1))?;
     cluster.repository.commit("Add web")?;
     cluster.sync(0);
     let running = cluster.wait_running(replicas as usize);
@@ -43,15 +45,24 @@ fn kill_9_of_the_server_restarts_nothing() -> anyhow::Result<()> {
     let postgres = cluster.postgres_pid()?;
     cluster.kill()?;
     cluster.launch()?;
-    assert_eq!(cluster.postgres_pid()?, postgres, "the Postgres that was still alive is adopted");
+    assert_eq!(
+        cluster.postgres_pid()?,
+        postgres,
+        "the Postgres that was still alive is adopted"
+    );
     cluster.sync(0);
     assert_eq!(cluster.containers()?, running);
 
-    cluster.repository.write("namespaces/shop/web.yaml", &deployment("web", 3, WEB_1))?;
+    cluster
+        .repository
+        .write("namespaces/shop/web.yaml", &deployment("web", 3, WEB_1))?;
     cluster.repository.commit("One more")?;
     cluster.sync(0);
     let after = cluster.wait_running(3);
-    assert!(running.iter().all(|container| after.contains(container)), "{running:?}\n{after:?}");
+    assert!(
+        running.iter().all(|container| after.contains(container)),
+        "{running:?}\n{after:?}"
+    );
     Ok(())
 }
 
@@ -63,11 +74,16 @@ fn kill_9_of_postgres_loses_nothing() -> anyhow::Result<()> {
     let (cluster, running) = with_web(2)?;
     let before = cluster.postgres_pid()?;
     kill(Pid::from_raw(before), Signal::SIGKILL)?;
-    cluster.repository.write("namespaces/shop/web.yaml", &deployment("web", 3, WEB_1))?;
+    cluster
+        .repository
+        .write("namespaces/shop/web.yaml", &deployment("web", 3, WEB_1))?;
     let commit = cluster.repository.commit("One more, while the database is away")?;
     cluster.sync(0);
     let after = cluster.wait_running(3);
-    assert!(running.iter().all(|container| after.contains(container)), "{running:?}\n{after:?}");
+    assert!(
+        running.iter().all(|container| after.contains(container)),
+        "{running:?}\n{after:?}"
+    );
     assert_ne!(cluster.postgres_pid()?, before);
     cluster.wait_status(&commit, "converged");
     Ok(())
@@ -79,11 +95,17 @@ fn kill_9_of_both_in_mid_rollout_ends_in_the_declared_state() -> anyhow::Result<
         return Ok(());
     }
     let (mut cluster, _) = with_web(3)?;
-    cluster.repository.write("namespaces/shop/web.yaml", &deployment("web", 3, WEB_2))?;
+    cluster
+        .repository
+        .write("namespaces/shop/web.yaml", &deployment("web", 3, WEB_2))?;
     let commit = cluster.repository.commit("Roll out web 2")?;
     wait("the rollout to begin", PATIENCE, || {
         let running = cluster.running().map_err(|error| error.to_string())?;
-        if running.iter().any(|container| container.image == WEB_2) { Ok(()) } else { Err(format!("{running:?}")) }
+        if running.iter().any(|container| container.image == WEB_2) {
+            Ok(())
+        } else {
+            Err(format!("{running:?}"))
+        }
     });
     let postgres = cluster.postgres_pid()?;
     cluster.kill()?;
@@ -102,7 +124,9 @@ fn kill_9_at_many_moments_of_a_first_rollout_leaves_no_double_and_no_orphan() ->
         return Ok(());
     }
     let mut cluster = Cluster::start()?;
-    cluster.repository.write("namespaces/shop/web.yaml", &deployment("web", 4, WEB_1))?;
+    cluster
+        .repository
+        .write("namespaces/shop/web.yaml", &deployment("web", 4, WEB_1))?;
     cluster.repository.commit("Add web")?;
     for seen in 0..3 {
         wait("the next container", PATIENCE, || {

@@ -3,9 +3,9 @@
 use std::process::Command;
 
 use harness::{
-    Cluster, have_docker,
+    Cluster, PATIENCE, have_docker,
     manifests::{WEB_1, deployment},
-    run,
+    run, wait,
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -18,7 +18,9 @@ fn a_stopped_postgres_is_started_again() -> anyhow::Result<()> {
         return Ok(());
     }
     let cluster = Cluster::start()?;
-    cluster.repository.write("namespaces/shop/web.yaml", &deployment("web", 1, WEB_1))?;
+    cluster
+        .repository
+        .write("namespaces/shop/web.yaml", &deployment("web", 1, WEB_1))?;
     cluster.repository.commit("Add web")?;
     cluster.sync(0);
     let running = cluster.wait_running(1);
@@ -27,7 +29,9 @@ fn a_stopped_postgres_is_started_again() -> anyhow::Result<()> {
     kill(Pid::from_raw(cluster.postgres_pid()?), Signal::SIGINT)?;
     // Reads go on from the copy in memory.
     cluster.kubectl(&["get", "pods", "-n", "shop"])?;
-    cluster.repository.write("namespaces/shop/web.yaml", &deployment("web", 2, WEB_1))?;
+    cluster
+        .repository
+        .write("namespaces/shop/web.yaml", &deployment("web", 2, WEB_1))?;
     let commit = cluster.repository.commit("One more")?;
     cluster.sync(0);
     let after = cluster.wait_running(2);
@@ -42,7 +46,9 @@ fn a_database_restored_from_an_older_copy_ends_in_the_declared_state() -> anyhow
         return Ok(());
     }
     let mut cluster = Cluster::start()?;
-    cluster.repository.write("namespaces/shop/web.yaml", &deployment("web", 2, WEB_1))?;
+    cluster
+        .repository
+        .write("namespaces/shop/web.yaml", &deployment("web", 2, WEB_1))?;
     cluster.repository.commit("Add web")?;
     cluster.sync(0);
     let running = cluster.wait_running(2);
@@ -52,7 +58,9 @@ fn a_database_restored_from_an_older_copy_ends_in_the_declared_state() -> anyhow
     cluster.stop()?;
     run(Command::new("cp").arg("-a").arg(&data).arg(&copy))?;
     cluster.launch()?;
-    cluster.repository.write("namespaces/shop/web.yaml", &deployment("web", 3, WEB_1))?;
+    cluster
+        .repository
+        .write("namespaces/shop/web.yaml", &deployment("web", 3, WEB_1))?;
     let commit = cluster.repository.commit("One more")?;
     cluster.sync(0);
     cluster.wait_running(3);
@@ -64,6 +72,9 @@ fn a_database_restored_from_an_older_copy_ends_in_the_declared_state() -> anyhow
     cluster.sync(0);
     cluster.wait_status(&commit, "converged");
     let after = cluster.wait_running(3);
-    assert!(running.iter().all(|container| after.contains(container)), "{running:?}\n{after:?}");
+    assert!(
+        running.iter().all(|container| after.contains(container)),
+        "{running:?}\n{after:?}"
+    );
     Ok(())
 }

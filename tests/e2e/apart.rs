@@ -1,11 +1,15 @@
 //! `towline server` and `towline agent` as processes of their own: neither's end ends a container.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use harness::{
-    Agent, Cluster, Container, Options, PATIENCE, have_docker,
-    manifests::{WEB_1, deployment},
-    wait,
+    Agent, Cluster, Container, Options, PATIENCE, have_docker, have_kubectl,
+    manifests::{WEB_1, config_map, deployment},
+    run_any, wait,
 };
 
 #[test]
@@ -18,7 +22,9 @@ fn server_and_agent_live_and_die_apart() -> anyhow::Result<()> {
         ..Options::default()
     })?;
     let mut agent = Agent::start(&cluster, "agent-1")?;
-    cluster.repository.write("namespaces/shop/web.yaml", &deployment("web", 2, WEB_1))?;
+    cluster
+        .repository
+        .write("namespaces/shop/web.yaml", &deployment("web", 2, WEB_1))?;
     cluster.repository.commit("Add web")?;
     cluster.sync(0);
     let running = cluster.wait_running(2);
@@ -27,11 +33,16 @@ fn server_and_agent_live_and_die_apart() -> anyhow::Result<()> {
     agent.kill()?;
     assert_eq!(cluster.running()?, running);
     agent.launch()?;
-    cluster.repository.write("namespaces/shop/web.yaml", &deployment("web", 3, WEB_1))?;
+    cluster
+        .repository
+        .write("namespaces/shop/web.yaml", &deployment("web", 3, WEB_1))?;
     cluster.repository.commit("One more")?;
     cluster.sync(0);
     let three = cluster.wait_running(3);
-    assert!(running.iter().all(|container| three.contains(container)), "{running:?}\n{three:?}");
+    assert!(
+        running.iter().all(|container| three.contains(container)),
+        "{running:?}\n{three:?}"
+    );
 
     // Another agent with the node's name is refused, and touches nothing.
     let mut second = Agent::start(&cluster, "agent-2")?;
@@ -44,13 +55,23 @@ fn server_and_agent_live_and_die_apart() -> anyhow::Result<()> {
     cluster.kill()?;
     let victim = three[0].clone();
     cluster.docker(&["kill", &victim.id])?;
-    let pod = |container: &Container| container.name.rsplit_once(['.', '_', '-']).map(|(pod, _)| pod.to_owned());
+    let pod = |container: &Container| container.name.rsplit_once('.').map(|(pod, _)| pod.to_owned());
     let after = wait("the agent to start another", PATIENCE, || {
         let now = cluster.running().map_err(|error| error.to_string())?;
-        if now.len() == 3 && !now.contains(&victim) { Ok(now) } else { Err(format!("{now:#?}\n{}", agent.log())) }
+        if now.len() == 3 && !now.contains(&victim) {
+            Ok(now)
+        } else {
+            Err(format!("{now:#?}\n{}", agent.log()))
+        }
     });
-    assert!(three[1..].iter().all(|container| after.contains(container)), "{three:?}\n{after:?}");
-    assert!(after.iter().any(|container| pod(container) == pod(&victim)), "{victim:?}\n{after:?}");
+    assert!(
+        three[1..].iter().all(|container| after.contains(container)),
+        "{three:?}\n{after:?}"
+    );
+    assert!(
+        after.iter().any(|container| pod(container) == pod(&victim)),
+        "{victim:?}\n{after:?}"
+    );
 
     // It comes back: nothing is restarted, and the restart is known.
     cluster.launch()?;
@@ -63,7 +84,11 @@ fn server_and_agent_live_and_die_apart() -> anyhow::Result<()> {
             .map_err(|error| error.to_string())?;
         let mut counts: Vec<&str> = counts.split_whitespace().collect();
         counts.sort_unstable();
-        if counts == ["0", "0", "1"] { Ok(()) } else { Err(format!("{counts:?}")) }
+        if counts == ["0", "0", "1"] {
+            Ok(())
+        } else {
+            Err(format!("{counts:?}"))
+        }
     });
 
     // Both at once.
@@ -74,6 +99,110 @@ fn server_and_agent_live_and_die_apart() -> anyhow::Result<()> {
     agent.launch()?;
     cluster.sync(0);
     assert_eq!(cluster.running()?, before);
+    Ok(())
+}
+
+/// kubectl with no more than a client certificate, or with nothing at all.
+fn as_node(cluster: &Cluster, files: Option<(&str, &str)>, arguments: &[&str]) -> anyhow::Result<(i32, String)> {
+    let mut command = Command::new("kubectl");
+    command
+        .args(["--kubeconfig", "/dev/null", "--server"])
+        .arg(format!("https://{}", cluster.listen()))
+        .arg("--certificate-authority")
+        .arg(cluster.data().join("ca.pem"))
+        .stdin(Stdio::null());
+    match files {
+        Some((certificate, key)) => command.args(["--client-certificate", certificate, "--client-key", key]),
+        None => command.args(["--username", "", "--password", ""]),
+    };
+    run_any(command.args(arguments))
+}
+
+#[test]
+fn a_nodes_certificate_sees_its_own_nodes_objects_only() -> anyhow::Result<()> {
+    if !have_docker() || !have_kubectl() {
+        return Ok(());
+    }
+    let cluster = Cluster::start_with(Options {
+        server_only: true,
+        ..Options::default()
+    })?;
+    let agent = Agent::start(&cluster, "agent-1")?;
+    let node = cluster.node_name();
+    // A pod here that names one ConfigMap, a pod of another node, and a Secret that nobody names.
+    let pod = |name: &str, node: &str, rest: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  nodeName: {node}\n  \
+             terminationGracePeriodSeconds: 1\n  containers:\n    - name: c\n      image: {WEB_1}\n{rest}"
+        )
+    };
+    let names = "      envFrom: [{configMapRef: {name: named}}]\n";
+    cluster
+        .repository
+        .write("namespaces/shop/here.yaml", &pod("here", &node, names))?;
+    cluster
+        .repository
+        .write("namespaces/shop/there.yaml", &pod("there", "elsewhere", ""))?;
+    cluster
+        .repository
+        .write("namespaces/shop/named.yaml", &config_map("named", "a", "1"))?;
+    cluster
+        .repository
+        .write("namespaces/shop/other.yaml", &config_map("other", "a", "1"))?;
+    cluster.repository.commit("Pods here and there")?;
+    cluster.wait_running(1);
+
+    let (certificate, key) = agent.credentials(&cluster)?;
+    let file = |name: &str, text: &str| -> anyhow::Result<String> {
+        let path = cluster.dir.path().join(name);
+        fs::write(&path, text)?;
+        Ok(path.display().to_string())
+    };
+    let (certificate, key) = (file("node.crt", &certificate)?, file("node.key", &key)?);
+    let files = Some((&*certificate, &*key));
+    let own = format!("spec.nodeName={node}");
+    for (arguments, code, words) in [
+        (
+            vec!["get", "pods", "-A", "--field-selector", &own, "-o", "name"],
+            0,
+            "pod/here",
+        ),
+        (vec!["get", "pod", "here", "-n", "shop", "-o", "name"], 0, "pod/here"),
+        (vec!["get", "node", &node, "-o", "name"], 0, &*node),
+        (
+            vec!["get", "configmap", "named", "-n", "shop", "-o", "name"],
+            0,
+            "configmap/named",
+        ),
+        (vec!["get", "pods", "-A"], 1, "Forbidden"),
+        (vec!["get", "pod", "there", "-n", "shop"], 1, "Forbidden"),
+        (vec!["get", "configmap", "other", "-n", "shop"], 1, "Forbidden"),
+        (vec!["get", "secrets", "-n", "shop"], 1, "Forbidden"),
+        (vec!["get", "nodes"], 1, "Forbidden"),
+        (vec!["get", "deployments", "-n", "shop"], 1, "Forbidden"),
+        (
+            vec!["delete", "pod", "there", "-n", "shop", "--wait=false"],
+            1,
+            "Forbidden",
+        ),
+        (vec!["get", "--raw", "/towline/v1/status"], 1, "Forbidden"),
+        (
+            vec!["get", "--raw", "/towline/v1/nodes/elsewhere/stream"],
+            1,
+            "Forbidden",
+        ),
+    ] {
+        let (got, said) = as_node(&cluster, files, &arguments)?;
+        assert!(
+            got == code && said.contains(words),
+            "{arguments:?}: {got}, not {code} {words}\n{said}"
+        );
+    }
+    let (code, said) = as_node(&cluster, None, &["get", "--raw", "/api/v1/pods"])?;
+    assert!(
+        code == 1 && said.contains("Unauthorized") || said.contains("provide credentials"),
+        "{said}"
+    );
     Ok(())
 }
 
@@ -91,18 +220,30 @@ fn an_agent_needs_the_token_and_waits_for_its_server() -> anyhow::Result<()> {
     let mut stranger = Agent::start(&cluster, "stranger")?;
     let status = stranger.wait_end(Duration::from_secs(20));
     assert!(!status.success(), "{}", stranger.log());
-    assert!(stranger.log().contains("401") || stranger.log().contains("Unauthorized"), "{}", stranger.log());
+    assert!(
+        stranger.log().contains("401") || stranger.log().contains("Unauthorized"),
+        "{}",
+        stranger.log()
+    );
     fs::write(cluster.data().join("join-token"), token)?;
 
     cluster.stop()?;
     let agent = Agent::start(&cluster, "agent-1")?;
     wait("the agent to wait", PATIENCE, || {
-        if agent.log().contains("waiting for the server") { Ok(()) } else { Err(agent.log()) }
+        if agent.log().contains("waiting for the server") {
+            Ok(())
+        } else {
+            Err(agent.log())
+        }
     });
     cluster.launch()?;
     wait("the node to be ready", PATIENCE, || {
         let nodes = cluster.kubectl(&["get", "nodes"]).map_err(|error| error.to_string())?;
-        if nodes.contains(" Ready ") { Ok(()) } else { Err(format!("{nodes}\n{}", agent.log())) }
+        if nodes.contains(" Ready ") {
+            Ok(())
+        } else {
+            Err(format!("{nodes}\n{}", agent.log()))
+        }
     });
     Ok(())
 }

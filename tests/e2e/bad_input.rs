@@ -14,12 +14,18 @@ fn held(text: &str, place: &str, words: &str) -> anyhow::Result<()> {
         return Ok(());
     }
     let cluster = Cluster::start()?;
-    cluster.repository.write("namespaces/good/settings.yaml", &config_map("settings", "a", "1"))?;
-    cluster.repository.write("namespaces/bad/settings.yaml", &config_map("settings", "a", "1"))?;
+    cluster
+        .repository
+        .write("namespaces/good/settings.yaml", &config_map("settings", "a", "1"))?;
+    cluster
+        .repository
+        .write("namespaces/bad/settings.yaml", &config_map("settings", "a", "1"))?;
     cluster.repository.commit("Begin")?;
     cluster.sync(0);
 
-    cluster.repository.write("namespaces/good/settings.yaml", &config_map("settings", "a", "2"))?;
+    cluster
+        .repository
+        .write("namespaces/good/settings.yaml", &config_map("settings", "a", "2"))?;
     cluster.repository.write("namespaces/bad/broken.yaml", text)?;
     let broken = cluster.repository.commit("Break it")?;
     let said = cluster.sync(3);
@@ -41,7 +47,11 @@ fn held(text: &str, place: &str, words: &str) -> anyhow::Result<()> {
 
 #[test]
 fn broken_yaml_is_held_with_its_place() -> anyhow::Result<()> {
-    held("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x\n", "namespaces/bad/broken.yaml:", "not valid YAML")
+    held(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x\n",
+        "namespaces/bad/broken.yaml:",
+        "not valid YAML",
+    )
 }
 
 #[test]
@@ -52,7 +62,11 @@ fn an_unknown_field_is_held_with_a_suggestion() -> anyhow::Result<()> {
 
 #[test]
 fn a_duplicate_is_held_and_names_both_places() -> anyhow::Result<()> {
-    held(&config_map("settings", "a", "9"), "namespaces/bad/broken.yaml:", "namespaces/bad/settings.yaml")
+    held(
+        &config_map("settings", "a", "9"),
+        "namespaces/bad/broken.yaml:",
+        "namespaces/bad/settings.yaml",
+    )
 }
 
 #[test]
@@ -83,7 +97,9 @@ fn a_missing_image_fails_and_the_mended_commit_converges() -> anyhow::Result<()>
     let said = cluster.sync(1);
     assert!(said.contains("ImagePull"), "{said}");
 
-    cluster.repository.write("namespaces/shop/web.yaml", &deployment("web", 1, WEB_1))?;
+    cluster
+        .repository
+        .write("namespaces/shop/web.yaml", &deployment("web", 1, WEB_1))?;
     let mended = cluster.repository.commit("Use one that is")?;
     cluster.sync(0);
     cluster.wait_status(&mended, "converged");

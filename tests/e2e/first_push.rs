@@ -31,7 +31,11 @@ fn a_commit_becomes_containers_and_then_a_status_commit() -> anyhow::Result<()> 
     let commit = cluster.repository.commit("Add web")?;
 
     let containers = cluster.wait_running(2);
-    assert!(containers.iter().all(|container| container.image == "towline.local/web:1"));
+    assert!(
+        containers
+            .iter()
+            .all(|container| container.image == "towline.local/web:1")
+    );
     cluster.sync(0);
     let message = cluster.wait_status(&commit, "converged");
     assert!(message.contains("[skip ci]"), "{message}");
@@ -40,6 +44,13 @@ fn a_commit_becomes_containers_and_then_a_status_commit() -> anyhow::Result<()> 
 
     let pods = cluster.kubectl(&["get", "pods", "--namespace", "shop"])?;
     assert_eq!(pods.matches("1/1").count(), 2, "{pods}");
-    cluster.kubectl(&["rollout", "status", "deployment/web", "--namespace", "shop", "--timeout=10s"])?;
+    cluster.kubectl(&[
+        "rollout",
+        "status",
+        "deployment/web",
+        "--namespace",
+        "shop",
+        "--timeout=10s",
+    ])?;
     Ok(())
 }

@@ -10,7 +10,9 @@ use harness::{
 
 fn with_web() -> anyhow::Result<(Cluster, Vec<Container>)> {
     let cluster = Cluster::start()?;
-    cluster.repository.write("namespaces/shop/web.yaml", &deployment("web", 2, WEB_1))?;
+    cluster
+        .repository
+        .write("namespaces/shop/web.yaml", &deployment("web", 2, WEB_1))?;
     cluster.repository.commit("Add web")?;
     cluster.sync(0);
     let running = cluster.wait_running(2);
@@ -67,9 +69,13 @@ fn a_force_push_to_unrelated_history_deletes_nothing() -> anyhow::Result<()> {
     let (cluster, running) = with_web()?;
     cluster.repository.git(&["checkout", "--quiet", "--orphan", "other"])?;
     cluster.repository.git(&["rm", "-r", "-f", "--quiet", "."])?;
-    cluster.repository.write("namespaces/shop/settings.yaml", &config_map("settings", "a", "1"))?;
+    cluster
+        .repository
+        .write("namespaces/shop/settings.yaml", &config_map("settings", "a", "1"))?;
     cluster.repository.commit("Another history")?;
-    cluster.repository.git(&["branch", "--quiet", "--force", "main", "other"])?;
+    cluster
+        .repository
+        .git(&["branch", "--quiet", "--force", "main", "other"])?;
     wait_said(&cluster, "unrelated");
     assert_eq!(cluster.running()?, running);
     Ok(())
@@ -81,14 +87,18 @@ fn a_folder_that_vanishes_is_held_until_confirmed() -> anyhow::Result<()> {
         return Ok(());
     }
     let cluster = Cluster::start()?;
-    cluster.repository.write("namespaces/shop/web.yaml", &deployment("web", 1, WEB_1))?;
+    cluster
+        .repository
+        .write("namespaces/shop/web.yaml", &deployment("web", 1, WEB_1))?;
     for number in 0..6 {
         cluster.repository.write(
             &format!("namespaces/shop/settings-{number}.yaml"),
             &config_map(&format!("settings-{number}"), "a", "1"),
         )?;
     }
-    cluster.repository.write("namespaces/other/settings.yaml", &config_map("settings", "a", "1"))?;
+    cluster
+        .repository
+        .write("namespaces/other/settings.yaml", &config_map("settings", "a", "1"))?;
     cluster.repository.commit("Begin")?;
     cluster.sync(0);
     let running = cluster.wait_running(1);
@@ -112,13 +122,19 @@ fn an_object_that_moves_is_not_deleted_while_its_new_namespace_is_broken() -> an
         return Ok(());
     }
     let cluster = Cluster::start()?;
-    cluster.repository.write("namespaces/a/web.yaml", &deployment("web", 1, WEB_1))?;
-    cluster.repository.write("namespaces/b/settings.yaml", &config_map("settings", "a", "1"))?;
+    cluster
+        .repository
+        .write("namespaces/a/web.yaml", &deployment("web", 1, WEB_1))?;
+    cluster
+        .repository
+        .write("namespaces/b/settings.yaml", &config_map("settings", "a", "1"))?;
     cluster.repository.commit("Begin")?;
     cluster.sync(0);
     let running = cluster.wait_running(1);
 
-    cluster.repository.git(&["mv", "namespaces/a/web.yaml", "namespaces/b/web.yaml"])?;
+    cluster
+        .repository
+        .git(&["mv", "namespaces/a/web.yaml", "namespaces/b/web.yaml"])?;
     cluster.repository.write("namespaces/b/broken.yaml", "kind: [")?;
     cluster.repository.commit("Move web and break b")?;
     cluster.sync(3);

@@ -8,7 +8,7 @@ use std::{
 
 use harness::{
     Cluster, PATIENCE, have, have_docker, have_kubectl,
-    manifests::{WEB_1, deployment},
+    manifests::{WEB_1, config_map, deployment},
     wait,
 };
 use tempfile::TempDir;
@@ -90,7 +90,11 @@ fn wait_reason(cluster: &Cluster, app: &str, reason: &str) {
         let said = cluster
             .kubectl(&["get", "pods", "-n", "shop", "-l", &selector, "-o", path])
             .map_err(|error| error.to_string())?;
-        if said.contains(reason) { Ok(()) } else { Err(format!("{said}\n{}", events(cluster).unwrap_or_default())) }
+        if said.contains(reason) {
+            Ok(())
+        } else {
+            Err(format!("{said}\n{}", events(cluster).unwrap_or_default()))
+        }
     });
 }
 
@@ -105,9 +109,16 @@ fn images_are_pulled_as_their_policy_says() -> anyhow::Result<()> {
     let later = registry.image("later:1");
     let never = deployment("never", 1, &registry.image("never:1"))
         .replace("          image:", "          imagePullPolicy: Never\n          image:");
-    cluster.repository.write("namespaces/shop/there.yaml", &deployment("there", 1, &there))?;
-    cluster.repository.write("namespaces/shop/later.yaml", &deployment("later", 1, &later))?;
+    cluster
+        .repository
+        .write("namespaces/shop/there.yaml", &deployment("there", 1, &there))?;
+    cluster
+        .repository
+        .write("namespaces/shop/later.yaml", &deployment("later", 1, &later))?;
     cluster.repository.write("namespaces/shop/never.yaml", &never)?;
+    cluster
+        .repository
+        .write("namespaces/other/settings.yaml", &config_map("settings", "a", "1"))?;
     cluster.repository.commit("Three images")?;
 
     let running = cluster.wait_running(1);
@@ -119,7 +130,10 @@ fn images_are_pulled_as_their_policy_says() -> anyhow::Result<()> {
     assert!(told("there-", &format!("Pulling Pulling image \"{there}\"")), "{said}");
     assert!(told("there-", "Pulled Successfully pulled image"), "{said}");
     assert!(told("later-", "Failed"), "{said}");
-    assert!(told("later-", "not found") || told("later-", "unknown"), "the registry's own words\n{said}");
+    assert!(
+        told("later-", "not found") || told("later-", "unknown"),
+        "the registry's own words\n{said}"
+    );
     assert!(told("never-", "ErrImageNeverPull"), "{said}");
     assert!(!told("never-", "Pulling"), "{said}");
     let pods = cluster.kubectl(&["get", "pods", "-n", "shop"])?;

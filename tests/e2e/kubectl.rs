@@ -1,6 +1,7 @@
 //! A real kubectl against a real cluster: what people type every day.
 
 use std::{
+    cell::RefCell,
     io::{BufRead, BufReader},
     process::{Child, Stdio},
     sync::mpsc::{Receiver, channel},
@@ -14,13 +15,20 @@ use harness::{
 
 /// The words of the first line.
 fn header(table: &str) -> String {
-    table.lines().next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
+    table
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// A kubectl that goes on; its lines come in as they are said.
 struct Running {
     child: Child,
     lines: Receiver<String>,
+    seen: RefCell<Vec<String>>,
 }
 
 impl Running {
@@ -41,15 +49,20 @@ impl Running {
                 }
             });
         }
-        Ok(Self { child, lines })
+        Ok(Self {
+            child,
+            lines,
+            seen: RefCell::default(),
+        })
     }
 
-    /// Waits for a line that contains `words`.
-    fn wait_line(&self, words: &str) {
-        let mut seen = Vec::new();
-        wait(&format!("a line with {words:?}"), PATIENCE, || {
+    /// Waits until `count` lines have contained `words`.
+    fn wait_lines(&self, count: usize, words: &str) {
+        wait(&format!("{count} lines with {words:?}"), PATIENCE, || {
+            let mut seen = self.seen.borrow_mut();
             seen.extend(self.lines.try_iter());
-            if seen.iter().any(|line: &String| line.contains(words)) { Ok(()) } else { Err(seen.join("\n")) }
+            let found = seen.iter().filter(|line| line.contains(words)).count();
+            if found >= count { Ok(()) } else { Err(seen.join("\n")) }
         });
     }
 }
@@ -81,9 +94,13 @@ spec:
   selector: {app: web}
   ports: [{port: 80, targetPort: 8080}]
 ";
-    cluster.repository.write("namespaces/shop/web.yaml", &deployment("web", 2, WEB_1))?;
+    cluster
+        .repository
+        .write("namespaces/shop/web.yaml", &deployment("web", 2, WEB_1))?;
     cluster.repository.write("namespaces/shop/crash.yaml", &crashing)?;
-    cluster.repository.write("namespaces/shop/settings.yaml", &config_map("settings", "a", "1"))?;
+    cluster
+        .repository
+        .write("namespaces/shop/settings.yaml", &config_map("settings", "a", "1"))?;
     cluster.repository.write("namespaces/shop/others.yaml", others)?;
     cluster.repository.commit("Begin")?;
     let (code, said) = run_any(&mut cluster.kubectl_command(&[
@@ -95,7 +112,14 @@ spec:
         "--timeout=30s",
     ]))?;
     anyhow::ensure!(code == 0, "{said}\n{}", cluster.log());
-    cluster.kubectl(&["-n", "shop", "wait", "--for=condition=Available", "deployment/web", "--timeout=60s"])?;
+    cluster.kubectl(&[
+        "-n",
+        "shop",
+        "wait",
+        "--for=condition=Available",
+        "deployment/web",
+        "--timeout=60s",
+    ])?;
     Ok(cluster)
 }
 
@@ -113,10 +137,16 @@ fn kubectl_reads_all_there_is() -> anyhow::Result<()> {
 
     for (arguments, columns) in [
         ("get pods", "NAME READY STATUS RESTARTS AGE"),
-        ("get pods -o wide", "NAME READY STATUS RESTARTS AGE IP NODE NOMINATED NODE READINESS GATES"),
+        (
+            "get pods -o wide",
+            "NAME READY STATUS RESTARTS AGE IP NODE NOMINATED NODE READINESS GATES",
+        ),
         ("get pods -A", "NAMESPACE NAME READY STATUS RESTARTS AGE"),
         ("get deployments", "NAME READY UP-TO-DATE AVAILABLE AGE"),
-        ("get deployments -o wide", "NAME READY UP-TO-DATE AVAILABLE AGE CONTAINERS IMAGES SELECTOR"),
+        (
+            "get deployments -o wide",
+            "NAME READY UP-TO-DATE AVAILABLE AGE CONTAINERS IMAGES SELECTOR",
+        ),
         ("get replicasets", "NAME DESIRED CURRENT READY AGE"),
         ("get configmaps", "NAME DATA AGE"),
         ("get secrets", "NAME TYPE DATA AGE"),
@@ -140,26 +170,47 @@ fn kubectl_reads_all_there_is() -> anyhow::Result<()> {
     for (arguments, words) in [
         ("get deployment web -o yaml".to_owned(), "availableReplicas: 2"),
         ("get all -o name".to_owned(), "replicaset.apps/web-"),
-        (format!("get pods --field-selector spec.nodeName={node} -o name"), pods[0]),
+        (
+            format!("get pods --field-selector spec.nodeName={node} -o name"),
+            pods[0],
+        ),
         ("get pods -l app!=web -o name".to_owned(), "pod/crash-"),
         ("get pods --chunk-size=1 -o name".to_owned(), pods[1]),
         ("get pods --sort-by=.metadata.name".to_owned(), "web-"),
-        ("describe deployment web".to_owned(), "2 desired | 2 updated | 2 total | 2 available | 0 unavailable"),
+        (
+            "describe deployment web".to_owned(),
+            "2 desired | 2 updated | 2 total | 2 available | 0 unavailable",
+        ),
         ("describe deployment web".to_owned(), "ScalingReplicaSet"),
         (format!("describe {}", pods[0]), "Started container web"),
         (format!("describe {}", pods[0]), &node),
         (format!("describe {}", pods[0]), "Scheduled"),
-        (format!("describe node {node}"), "Non-terminated Pods:          (3 in total)"),
+        (
+            format!("describe node {node}"),
+            "Non-terminated Pods:          (3 in total)",
+        ),
         (format!("describe node {node}"), "Container Runtime Version"),
         ("describe configmap settings".to_owned(), "settings"),
         ("describe secret keys".to_owned(), "6 bytes"),
-        ("rollout status deployment/web --timeout=10s".to_owned(), "successfully rolled out"),
+        (
+            "rollout status deployment/web --timeout=10s".to_owned(),
+            "successfully rolled out",
+        ),
         ("rollout history deployment/web".to_owned(), "REVISION"),
-        ("wait --for=condition=Ready pod -l app=web --timeout=10s".to_owned(), "condition met"),
-        ("wait --for=jsonpath={.status.readyReplicas}=2 deployment/web --timeout=10s".to_owned(), "condition met"),
+        (
+            "wait --for=condition=Ready pod -l app=web --timeout=10s".to_owned(),
+            "condition met",
+        ),
+        (
+            "wait --for=jsonpath={.status.readyReplicas}=2 deployment/web --timeout=10s".to_owned(),
+            "condition met",
+        ),
         ("api-resources".to_owned(), "deployments"),
         ("api-resources --api-group=apps -o name".to_owned(), "replicasets.apps"),
-        ("explain deployment.spec.replicas".to_owned(), "FIELD: replicas <integer>"),
+        (
+            "explain deployment.spec.replicas".to_owned(),
+            "FIELD: replicas <integer>",
+        ),
         ("explain pods.spec.containers".to_owned(), "<[]Container>"),
         ("auth can-i delete pods".to_owned(), "yes"),
         ("version".to_owned(), "Server Version: v1.33"),
@@ -173,7 +224,11 @@ fn kubectl_reads_all_there_is() -> anyhow::Result<()> {
     // Of the container that crashed, in the table and in its own words.
     wait("the crash to show", PATIENCE, || {
         let table = shop("get pods -l app=crash").map_err(|error| error.to_string())?;
-        if table.contains("CrashLoopBackOff") { Ok(()) } else { Err(table) }
+        if table.contains("CrashLoopBackOff") {
+            Ok(())
+        } else {
+            Err(table)
+        }
     });
     let crashed = shop("get pods -l app=crash -o name")?;
     wait("the last words", PATIENCE, || {
@@ -186,9 +241,15 @@ fn kubectl_reads_all_there_is() -> anyhow::Result<()> {
 
     // What is not there, and who may not ask.
     let (code, said) = run_any(&mut cluster.kubectl_command(&["-n", "shop", "get", "pod", "nobody"]))?;
-    assert!(code == 1 && said.contains("Error from server (NotFound): pods \"nobody\" not found"), "{said}");
+    assert!(
+        code == 1 && said.contains("Error from server (NotFound): pods \"nobody\" not found"),
+        "{said}"
+    );
     let (code, said) = run_any(&mut cluster.kubectl_command(&["--token=guess", "get", "pods"]))?;
-    assert!(code == 1 && said.contains("Unauthorized") || said.contains("logged in"), "{said}");
+    assert!(
+        code == 1 && said.contains("Unauthorized") || said.contains("logged in"),
+        "{said}"
+    );
     Ok(())
 }
 
@@ -214,24 +275,30 @@ fn kubectl_follows_and_deletes_and_git_decides() -> anyhow::Result<()> {
     cluster.repository.commit("Talk")?;
     cluster.sync(0);
     let follow = Running::start(&cluster, &["-n", "shop", "logs", "-f", "deploy/talk", "--tail=1"])?;
-    follow.wait_line("tick-");
-    let first = follow.lines.iter().next();
-    assert!(first.is_some_and(|line| line.contains("tick-")));
+    follow.wait_lines(4, "tick-");
     drop(follow);
 
     // A watch shows a rollout as it happens; `rollout status` ends when it has.
-    let watch = Running::start(&cluster, &["-n", "shop", "get", "deployment", "web", "-w", "-o", "name"])?;
-    watch.wait_line("deployment.apps/web");
-    let table = Running::start(&cluster, &["-n", "shop", "get", "pods", "-l", "app=web", "--watch-only"])?;
+    let watch = Running::start(
+        &cluster,
+        &["-n", "shop", "get", "deployment", "web", "-w", "-o", "name"],
+    )?;
+    watch.wait_lines(1, "deployment.apps/web");
+    let table = Running::start(
+        &cluster,
+        &["-n", "shop", "get", "pods", "-l", "app=web", "--watch-only"],
+    )?;
     let before = pods("app=web")?;
-    cluster.repository.write("namespaces/shop/web.yaml", &deployment("web", 2, WEB_2))?;
+    cluster
+        .repository
+        .write("namespaces/shop/web.yaml", &deployment("web", 2, WEB_2))?;
     cluster.repository.commit("Roll out web 2")?;
     cluster.sync(0);
     let said = cluster.kubectl(&["-n", "shop", "rollout", "status", "deployment/web", "--timeout=30s"])?;
     assert!(said.contains("successfully rolled out"), "{said}");
-    watch.wait_line("deployment.apps/web");
-    table.wait_line("ContainerCreating");
-    table.wait_line("Terminating");
+    watch.wait_lines(3, "deployment.apps/web");
+    table.wait_lines(2, "ContainerCreating");
+    table.wait_lines(2, "Terminating");
     let after = pods("app=web")?;
     assert!(before.iter().all(|pod| !after.contains(pod)), "{before:?}\n{after:?}");
 
@@ -257,13 +324,26 @@ fn kubectl_follows_and_deletes_and_git_decides() -> anyhow::Result<()> {
     ] {
         let all: Vec<&str> = ["-n", "shop"].into_iter().chain(arguments).collect();
         let (code, said) = run_any(&mut cluster.kubectl_command(&all))?;
-        assert!(code == 1 && said.contains("Forbidden") || said.contains("forbidden"), "{all:?}\n{said}");
-        let file = if said.contains("settings") { "namespaces/shop/settings.yaml" } else { "namespaces/shop/web.yaml" };
+        assert!(
+            code == 1 && said.contains("Forbidden") || said.contains("forbidden"),
+            "{all:?}\n{said}"
+        );
+        let file = if said.contains("settings") {
+            "namespaces/shop/settings.yaml"
+        } else {
+            "namespaces/shop/web.yaml"
+        };
         assert!(said.contains(file), "{all:?}\n{said}");
     }
     let (code, said) = run_any(&mut cluster.kubectl_command(&["-n", "shop", "create", "configmap", "other"]))?;
-    assert!(code == 1 && said.contains("namespaces/shop"), "the folder to put it\n{said}");
-    assert_eq!(cluster.get(&["deployment", "web", "-n", "shop"])?["spec"]["replicas"], 2);
+    assert!(
+        code == 1 && said.contains("namespaces/shop"),
+        "the folder to put it\n{said}"
+    );
+    assert_eq!(
+        cluster.get(&["deployment", "web", "-n", "shop"])?["spec"]["replicas"],
+        2
+    );
 
     // A cordoned node takes no new pod.
     let said = cluster.kubectl(&["cordon", &node])?;
@@ -274,19 +354,52 @@ fn kubectl_follows_and_deletes_and_git_decides() -> anyhow::Result<()> {
     cluster.kubectl(&["-n", "shop", "delete", &victim, "--timeout=30s"])?;
     wait("a pod that does not fit", PATIENCE, || {
         let said = cluster
-            .kubectl(&["-n", "shop", "get", "events", "--field-selector", "reason=FailedScheduling"])
+            .kubectl(&[
+                "-n",
+                "shop",
+                "get",
+                "events",
+                "--field-selector",
+                "reason=FailedScheduling",
+            ])
             .map_err(|error| error.to_string())?;
-        if said.contains("0/1 nodes are available: 1 node(s) were unschedulable") { Ok(()) } else { Err(said) }
+        if said.contains("0/1 nodes are available: 1 node(s) were unschedulable") {
+            Ok(())
+        } else {
+            Err(said)
+        }
     });
     cluster.kubectl(&["uncordon", &node])?;
     cluster.sync(0);
     cluster.wait_running(3);
 
     // A bare pod of the API, from its making to its end.
-    let said = cluster.kubectl(&["-n", "shop", "run", "bare", "--image=towline.local/web:1", "--restart=Never"])?;
+    let said = cluster.kubectl(&[
+        "-n",
+        "shop",
+        "run",
+        "bare",
+        "--image=towline.local/web:1",
+        "--restart=Never",
+    ])?;
     assert!(said.contains("pod/bare created"), "{said}");
-    cluster.kubectl(&["-n", "shop", "wait", "--for=condition=Ready", "pod/bare", "--timeout=30s"])?;
-    cluster.kubectl(&["-n", "shop", "delete", "pod", "bare", "--grace-period=1", "--timeout=30s"])?;
+    cluster.kubectl(&[
+        "-n",
+        "shop",
+        "wait",
+        "--for=condition=Ready",
+        "pod/bare",
+        "--timeout=30s",
+    ])?;
+    cluster.kubectl(&[
+        "-n",
+        "shop",
+        "delete",
+        "pod",
+        "bare",
+        "--grace-period=1",
+        "--timeout=30s",
+    ])?;
     cluster.wait_running(3);
     Ok(())
 }

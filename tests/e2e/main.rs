@@ -2,6 +2,7 @@
 
 mod apart;
 mod bad_input;
+mod command_line;
 mod first_push;
 mod git_faults;
 mod images;

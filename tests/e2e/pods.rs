@@ -2,7 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use harness::{Cluster, PATIENCE, have_docker, have_kubectl, run_any, wait};
+use harness::{
+    Cluster, PATIENCE, have_docker, have_kubectl,
+    manifests::{WEB_1, config_map, deployment},
+    run_any, wait,
+};
 use serde_json::Value;
 
 const SETTINGS: &str = "\
@@ -47,7 +51,7 @@ spec:
           env | sort
           echo "hostname $(hostname)"
           cat /etc/hosts /etc/resolv.conf
-          echo "args $(GREETING) $$(GREETING)"
+          echo 'args $(GREETING) $$(GREETING)'
           echo ready
           while true; do sleep 0.2; done
       env:
@@ -67,6 +71,7 @@ spec:
       volumeMounts: [{name: work, mountPath: /work}]
     - name: side
       image: towline.local/web:1
+      command: [sh, -c, "trap 'exit 0' TERM; httpd -p 8080 -h /www; while true; do sleep 0.2; done"]
       ports: [{containerPort: 8080, hostPort: HOSTPORT}]
   volumes:
     - {name: work, emptyDir: {}}
@@ -116,7 +121,11 @@ fn pod(cluster: &Cluster, name: &str) -> anyhow::Result<Value> {
 fn wait_phase(cluster: &Cluster, name: &str, phase: &str) -> Value {
     wait(&format!("pod {name} to be {phase}"), PATIENCE, || {
         let pod = pod(cluster, name).map_err(|error| error.to_string())?;
-        if pod["status"]["phase"] == phase { Ok(pod) } else { Err(format!("{:#}\n{}", pod["status"], cluster.log())) }
+        if pod["status"]["phase"] == phase {
+            Ok(pod)
+        } else {
+            Err(format!("{:#}\n{}", pod["status"], cluster.log()))
+        }
     })
 }
 
@@ -128,7 +137,10 @@ fn a_container_finds_what_its_spec_says() -> anyhow::Result<()> {
     let cluster = Cluster::start()?;
     let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     cluster.repository.write("namespaces/shop/settings.yaml", SETTINGS)?;
-    cluster.repository.write("namespaces/shop/full.yaml", &FULL.replace("HOSTPORT", &port.to_string()))?;
+    cluster.repository.write(
+        "namespaces/shop/full.yaml",
+        &FULL.replace("HOSTPORT", &port.to_string()),
+    )?;
     cluster.repository.commit("A pod with everything")?;
     cluster.sync(0);
     let status = wait_phase(&cluster, "full", "Running")["status"].clone();
@@ -137,7 +149,11 @@ fn a_container_finds_what_its_spec_says() -> anyhow::Result<()> {
         let said = cluster
             .kubectl(&["logs", "full", "-c", "main", "-n", "shop"])
             .map_err(|error| error.to_string())?;
-        if said.lines().any(|line| line == "ready") { Ok(said) } else { Err(said) }
+        if said.lines().any(|line| line == "ready") {
+            Ok(said)
+        } else {
+            Err(said)
+        }
     });
     let lines: Vec<&str> = said.lines().collect();
     assert_eq!(lines[..2], ["first", "second"], "init containers run in order\n{said}");
@@ -170,20 +186,40 @@ fn a_container_finds_what_its_spec_says() -> anyhow::Result<()> {
                 .docker(&["inspect", "--format", format, &container.id])
                 .is_ok_and(|found| found.trim() == name)
         };
-        containers.iter().find(label).map(|container| container.id.clone()).unwrap_or_default()
+        containers
+            .iter()
+            .find(label)
+            .map(|container| container.id.clone())
+            .unwrap_or_default()
     };
     let main = id("main");
     let format = "{{.HostConfig.Memory}} {{.HostConfig.CpuQuota}}/{{.HostConfig.CpuPeriod}} {{.HostConfig.NanoCpus}} {{.HostConfig.RestartPolicy.Name}}";
     let limits = cluster.docker(&["inspect", "--format", format, &main])?;
     assert!(limits.starts_with(&format!("{} ", 32 * 1024 * 1024)), "{limits}");
-    assert!(limits.contains("50000/100000") || limits.contains(" 500000000 "), "{limits}");
-    assert!(limits.trim().ends_with("no") || limits.trim().ends_with(' '), "{limits}");
+    assert!(
+        limits.contains("50000/100000") || limits.contains(" 500000000 "),
+        "{limits}"
+    );
+    assert!(
+        limits.trim().ends_with("no") || limits.trim().ends_with(' '),
+        "{limits}"
+    );
 
     // The containers of a pod share its network: the page of one is on the other's loopback; and the
     // host's port leads to it.
     let page = cluster.docker(&["exec", &main, "wget", "-q", "-O-", "http://127.0.0.1:8080/"])?;
     assert!(page.contains("hello from web 1"), "{page}");
-    let page = cluster.docker(&["run", "--rm", "--network", "host", "towline.local/busybox:1", "wget", "-q", "-O-", &format!("http://127.0.0.1:{port}/")])?;
+    let page = cluster.docker(&[
+        "run",
+        "--rm",
+        "--network",
+        "host",
+        "towline.local/busybox:1",
+        "wget",
+        "-q",
+        "-O-",
+        &format!("http://127.0.0.1:{port}/"),
+    ])?;
     assert!(page.contains("hello from web 1"), "{page}");
 
     // SIGTERM is heard, and answered at once: the grace period is not waited out.
@@ -207,9 +243,11 @@ fn bare_pods_end_as_their_policy_says() -> anyhow::Result<()> {
     let cluster = Cluster::start()?;
     cluster.repository.write("namespaces/shop/ending.yaml", ENDING)?;
     cluster.repository.commit("Pods that end")?;
-    for (name, phase, code, restarts) in
-        [("good", "Succeeded", 0, 0), ("bad", "Failed", 3, 0), ("again", "Succeeded", 0, 1)]
-    {
+    for (name, phase, code, restarts) in [
+        ("good", "Succeeded", 0, 0),
+        ("bad", "Failed", 3, 0),
+        ("again", "Succeeded", 0, 1),
+    ] {
         let pod = wait_phase(&cluster, name, phase);
         let container = &pod["status"]["containerStatuses"][0];
         assert_eq!(container["state"]["terminated"]["exitCode"], code, "{container:#}");
@@ -219,8 +257,16 @@ fn bare_pods_end_as_their_policy_says() -> anyhow::Result<()> {
     let container = &stuck["status"]["initContainerStatuses"][0];
     assert_eq!(container["state"]["terminated"]["exitCode"], 4, "{container:#}");
     let table = cluster.kubectl(&["get", "pods", "-n", "shop"])?;
-    for (name, word) in [("good", "Completed"), ("bad", "Error"), ("again", "Completed"), ("stuck", "Init:")] {
-        assert!(table.lines().any(|line| line.starts_with(name) && line.contains(word)), "{name} {word}\n{table}");
+    for (name, word) in [
+        ("good", "Completed"),
+        ("bad", "Error"),
+        ("again", "Completed"),
+        ("stuck", "Init:"),
+    ] {
+        assert!(
+            table.lines().any(|line| line.starts_with(name) && line.contains(word)),
+            "{name} {word}\n{table}"
+        );
     }
     Ok(())
 }
@@ -231,7 +277,12 @@ fn containers_of_others_are_untouched_and_unclaimed_ones_are_kept_and_told() -> 
         return Ok(());
     }
     let mut cluster = Cluster::start()?;
-    cluster.repository.write("namespaces/shop/web.yaml", &harness::manifests::deployment("web", 1, harness::manifests::WEB_1))?;
+    cluster
+        .repository
+        .write("namespaces/shop/web.yaml", &deployment("web", 1, WEB_1))?;
+    cluster
+        .repository
+        .write("namespaces/shop/settings.yaml", &config_map("settings", "a", "1"))?;
     cluster.repository.commit("Add web")?;
     cluster.sync(0);
     let running = cluster.wait_running(1);
@@ -242,7 +293,12 @@ fn containers_of_others_are_untouched_and_unclaimed_ones_are_kept_and_told() -> 
     cluster.docker(&["run", "-d", "--name", &stranger, "towline.local/web:1"])?;
     let labels = cluster.docker(&["inspect", "--format", "{{json .Config.Labels}}", &running[0].id])?;
     let labels: serde_json::Map<String, Value> = serde_json::from_str(&labels)?;
-    let mut arguments = vec!["run".to_owned(), "-d".to_owned(), "--name".to_owned(), unclaimed.clone()];
+    let mut arguments = vec![
+        "run".to_owned(),
+        "-d".to_owned(),
+        "--name".to_owned(),
+        unclaimed.clone(),
+    ];
     for (name, value) in &labels {
         let value = match name.as_str() {
             "dev.towline.pod-uid" => "00000000-0000-4000-8000-000000000000",
@@ -259,16 +315,26 @@ fn containers_of_others_are_untouched_and_unclaimed_ones_are_kept_and_told() -> 
     cluster.stop()?;
     cluster.launch()?;
     wait("the node to tell of it", PATIENCE, || {
-        let told = cluster.kubectl(&["describe", "nodes"]).map_err(|error| error.to_string())?;
+        let told = cluster
+            .kubectl(&["describe", "nodes"])
+            .map_err(|error| error.to_string())?;
         let line = told.lines().find(|line| line.contains("UnclaimedContainers"));
-        if line.is_some_and(|line| line.contains("True")) { Ok(()) } else { Err(format!("{told}\n{}", cluster.log())) }
+        if line.is_some_and(|line| line.contains("True")) {
+            Ok(())
+        } else {
+            Err(format!("{told}\n{}", cluster.log()))
+        }
     });
     cluster.repository.remove("namespaces/shop/web.yaml")?;
     cluster.repository.commit("Remove web")?;
     wait("web's container to go and the others to stay", PATIENCE, || {
         let left = cluster.running().map_err(|error| error.to_string())?;
         let names: Vec<&str> = left.iter().map(|container| &*container.name).collect();
-        if names == [&*unclaimed] { Ok(()) } else { Err(format!("{names:?}\n{}", cluster.log())) }
+        if names == [&*unclaimed] {
+            Ok(())
+        } else {
+            Err(format!("{names:?}\n{}", cluster.log()))
+        }
     });
     let state = cluster.docker(&["inspect", "--format", "{{.State.Running}}", &stranger])?;
     cluster.docker(&["rm", "-f", &stranger])?;

@@ -19,7 +19,10 @@ use nix::{
 /// A cluster whose built-in repository begins with one ConfigMap.
 fn builtin(folder: &Path) -> anyhow::Result<Cluster> {
     fs::create_dir_all(folder.join("namespaces/shop"))?;
-    fs::write(folder.join("namespaces/shop/settings.yaml"), config_map("settings", "a", "1"))?;
+    fs::write(
+        folder.join("namespaces/shop/settings.yaml"),
+        config_map("settings", "a", "1"),
+    )?;
     Cluster::start_with(Options {
         builtin: true,
         seed: Some(folder.to_owned()),
@@ -70,9 +73,16 @@ fn a_push_is_judged_and_its_rollout_is_shown() -> anyhow::Result<()> {
     let mended = repository.commit("Spell it right")?;
     let (code, said) = repository.git_any(&["push", "origin", "main"])?;
     assert_eq!(code, 0, "{said}");
-    let remote: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("remote: ")).map(str::trim).collect();
+    let remote: Vec<&str> = said
+        .lines()
+        .filter_map(|line| line.strip_prefix("remote: "))
+        .map(str::trim)
+        .collect();
     assert_eq!(remote.last(), Some(&"converged"), "{said}");
-    assert!(remote.iter().any(|line| line.contains("web")), "it tells of the Deployment\n{said}");
+    assert!(
+        remote.iter().any(|line| line.contains("web")),
+        "it tells of the Deployment\n{said}"
+    );
     assert_eq!(cluster.running()?.len(), 1);
     cluster.wait_status(&mended, "converged");
 
@@ -100,14 +110,16 @@ fn what_is_not_the_users_is_refused() -> anyhow::Result<()> {
         ("HEAD:refs/heads/towline/other", "written by Towline itself"),
         (":refs/heads/main", "cannot be deleted"),
     ] {
-        let (code, said) = cluster.repository.git_any(&["push", "origin", refspec])?;
+        let (code, said) = cluster.repository.git_any(&["push", "--force", "origin", refspec])?;
         assert_ne!(code, 0, "{refspec}\n{said}");
         assert!(said.contains(words), "{refspec}\n{said}");
     }
     assert_eq!(tip(&cluster.repository)?, first);
 
     // A branch that is not followed may be pushed, and rolls nothing out.
-    let (code, said) = cluster.repository.git_any(&["push", "origin", "HEAD:refs/heads/draft"])?;
+    let (code, said) = cluster
+        .repository
+        .git_any(&["push", "origin", "HEAD:refs/heads/draft"])?;
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("only refs/heads/main is followed"), "{said}");
 
@@ -119,7 +131,9 @@ fn what_is_not_the_users_is_refused() -> anyhow::Result<()> {
 
     // A server that hangs is a refusal that says so within the limit, and so is one that is gone.
     let bare = cluster.data().join("git/towline.git").display().to_string();
-    cluster.repository.write("namespaces/shop/settings.yaml", &config_map("settings", "a", "2"))?;
+    cluster
+        .repository
+        .write("namespaces/shop/settings.yaml", &config_map("settings", "a", "2"))?;
     cluster.repository.commit("Change a setting")?;
     let server = Pid::from_raw(cluster.pid());
     kill(server, Signal::SIGSTOP)?;

@@ -12,7 +12,15 @@ const SECRET: &str = "a secret of the tests";
 fn post(cluster: &Cluster, sender: &str, headers: &[String], body: &Path) -> anyhow::Result<(String, String)> {
     let mut command = Command::new("curl");
     command
-        .args(["--http1.1", "--silent", "--show-error", "--max-time", "20", "--write-out", "\n%{http_code}"])
+        .args([
+            "--http1.1",
+            "--silent",
+            "--show-error",
+            "--max-time",
+            "20",
+            "--write-out",
+            "\n%{http_code}",
+        ])
         .arg("--cacert")
         .arg(cluster.data().join("ca.pem"))
         .arg("--data-binary")
@@ -82,23 +90,73 @@ fn a_webhook_is_proven_before_it_is_read() -> anyhow::Result<()> {
         ("github", github(&signed, "1"), &push, "200", "looking", 1),
         ("github", github(&signed, "1"), &push, "200", "known", 0),
         ("github", github(&signed, "2"), &push, "200", "looking", 1),
-        ("github", github(&foreign_signed, "3"), &foreign, "200", "only refs/heads/main", 0),
+        (
+            "github",
+            github(&foreign_signed, "3"),
+            &foreign,
+            "200",
+            "only refs/heads/main",
+            0,
+        ),
         ("github", github(&wrong, "4"), &push, "401", "wrong", 0),
         ("github", github(&signed, "5"), &foreign, "401", "wrong", 0),
         ("github", vec![], &push, "401", "no signature", 0),
         ("github", github(&wrong, "6"), &broken, "401", "wrong", 0),
         ("github", github(&broken_signed, "7"), &broken, "400", "not the JSON", 0),
-        ("gitea", vec![format!("X-Gitea-Signature: {signed}")], &push, "200", "looking", 1),
-        ("gitea", vec![format!("X-Gitea-Signature: {wrong}")], &push, "401", "wrong", 0),
-        ("gitlab", vec![format!("X-Gitlab-Token: {SECRET}")], &push, "200", "looking", 1),
-        ("gitlab", vec!["X-Gitlab-Token: guess".to_owned()], &push, "401", "wrong", 0),
-        ("generic", vec![format!("X-Signature-256: {signed}")], &push, "401", "no secret is set", 0),
+        (
+            "gitea",
+            vec![format!("X-Gitea-Signature: {signed}")],
+            &push,
+            "200",
+            "looking",
+            1,
+        ),
+        (
+            "gitea",
+            vec![format!("X-Gitea-Signature: {wrong}")],
+            &push,
+            "401",
+            "wrong",
+            0,
+        ),
+        (
+            "gitlab",
+            vec![format!("X-Gitlab-Token: {SECRET}")],
+            &push,
+            "200",
+            "looking",
+            1,
+        ),
+        (
+            "gitlab",
+            vec!["X-Gitlab-Token: guess".to_owned()],
+            &push,
+            "401",
+            "wrong",
+            0,
+        ),
+        (
+            "generic",
+            vec![format!("X-Signature-256: {signed}")],
+            &push,
+            "401",
+            "no secret is set",
+            0,
+        ),
         ("elsewhere", vec![], &push, "404", "", 0),
     ] {
         let before = looks(&cluster);
         let (got, text) = post(&cluster, sender, &headers, body)?;
-        assert!(got == code && text.contains(words), "{sender} {headers:?}: {got}, not {code} {words}\n{text}");
-        assert_eq!(looks(&cluster) - before, asked, "{sender} {headers:?}\n{}", cluster.log());
+        assert!(
+            got == code && text.contains(words),
+            "{sender} {headers:?}: {got}, not {code} {words}\n{text}"
+        );
+        assert_eq!(
+            looks(&cluster) - before,
+            asked,
+            "{sender} {headers:?}\n{}",
+            cluster.log()
+        );
     }
 
     // 40 MB are refused, announced or not, and are not kept.
@@ -106,7 +164,10 @@ fn a_webhook_is_proven_before_it_is_read() -> anyhow::Result<()> {
     let before = resident(cluster.pid())?;
     let announced = github(&large_signed, "8");
     assert_eq!(post(&cluster, "github", &announced, &large)?.0, "413");
-    let guess = vec!["X-Gitlab-Token: guess".to_owned(), "Transfer-Encoding: chunked".to_owned()];
+    let guess = vec![
+        "X-Gitlab-Token: guess".to_owned(),
+        "Transfer-Encoding: chunked".to_owned(),
+    ];
     assert_eq!(post(&cluster, "gitlab", &guess, &large)?.0, "401");
     let grown = resident(cluster.pid())?.saturating_sub(before);
     assert!(grown < 10 * 1024, "{grown} KiB for what was refused unread");
@@ -114,8 +175,14 @@ fn a_webhook_is_proven_before_it_is_read() -> anyhow::Result<()> {
     chunked.push("Transfer-Encoding: chunked".to_owned());
     assert_eq!(post(&cluster, "github", &chunked, &large)?.0, "413");
     wait("the refused body to be forgotten", PATIENCE, || {
-        let grown = resident(cluster.pid()).map_err(|error| error.to_string())?.saturating_sub(before);
-        if grown < 30 * 1024 { Ok(()) } else { Err(format!("{grown} KiB")) }
+        let grown = resident(cluster.pid())
+            .map_err(|error| error.to_string())?
+            .saturating_sub(before);
+        if grown < 30 * 1024 {
+            Ok(())
+        } else {
+            Err(format!("{grown} KiB"))
+        }
     });
     Ok(())
 }
@@ -130,7 +197,10 @@ fn a_webhook_syncs_a_repository_over_https() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let seed = folder.path().join("seed");
     fs::create_dir_all(seed.join("namespaces/shop"))?;
-    fs::write(seed.join("namespaces/shop/settings.yaml"), config_map("settings", "a", "1"))?;
+    fs::write(
+        seed.join("namespaces/shop/settings.yaml"),
+        config_map("settings", "a", "1"),
+    )?;
     let forge = Cluster::start_with(Options {
         builtin: true,
         seed: Some(seed),
@@ -168,7 +238,9 @@ fn a_webhook_syncs_a_repository_over_https() -> anyhow::Result<()> {
     };
     setting("1");
 
-    forge.repository.write("namespaces/shop/settings.yaml", &config_map("settings", "a", "2"))?;
+    forge
+        .repository
+        .write("namespaces/shop/settings.yaml", &config_map("settings", "a", "2"))?;
     let commit = forge.repository.commit("Change a setting")?;
     forge.repository.git(&["push", "--quiet", "origin", "main"])?;
     let body = folder.path().join("empty");
@@ -181,7 +253,11 @@ fn a_webhook_syncs_a_repository_over_https() -> anyhow::Result<()> {
     wait("the status commit in the other repository", PATIENCE, || {
         let said = run(Command::new("git").args(["-C", &path("status.git"), "log", "--format=%B", "towline/status"]))
             .map_err(|error| error.to_string())?;
-        if said.contains(&commit) { Ok(()) } else { Err(format!("{said}\n{}", cluster.log())) }
+        if said.contains(&commit) {
+            Ok(())
+        } else {
+            Err(format!("{said}\n{}", cluster.log()))
+        }
     });
     Ok(())
 }

@@ -12,6 +12,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use serde_json::Value;
 
 use crate::{Cluster, binary, wait};
 
@@ -63,6 +64,14 @@ impl Agent {
             .context("the agent does not start")?;
         self.child = Some(child);
         Ok(())
+    }
+
+    /// The certificate and the key of the node, in PEM.
+    pub fn credentials(&self, cluster: &Cluster) -> anyhow::Result<(String, String)> {
+        let text = fs::read_to_string(self.folder.join(format!("node-{}.json", cluster.node_name())))?;
+        let kept: Value = serde_json::from_str(&text)?;
+        let part = |name: &str| kept[name].as_str().unwrap_or_default().to_owned();
+        Ok((part("certificate"), part("key")))
     }
 
     fn log_path(&self) -> PathBuf {

@@ -120,12 +120,18 @@ impl Cluster {
         };
         let range = format!("10.201.{}.0/24", self.range);
         let name = self.node_name();
-        ["--pod-range", &range, "--node-name", &name, "--docker", &docker].map(str::to_owned).to_vec()
+        ["--pod-range", &range, "--node-name", &name, "--docker", &docker]
+            .map(str::to_owned)
+            .to_vec()
     }
 
     pub fn git_url(&self) -> anyhow::Result<String> {
         let token = fs::read_to_string(self.data().join("admin-token"))?;
-        Ok(format!("https://towline:{}@{}/git/towline.git", token.trim(), self.listen()))
+        Ok(format!(
+            "https://towline:{}@{}/git/towline.git",
+            token.trim(),
+            self.listen()
+        ))
     }
 
     /// The engine that this cluster's containers run on, for `docker -H`.
@@ -155,7 +161,9 @@ impl Cluster {
         }
         if self.options.builtin {
             let examples = crate::sources().join("examples-repo");
-            command.arg("--seed").arg(self.options.seed.as_ref().unwrap_or(&examples));
+            command
+                .arg("--seed")
+                .arg(self.options.seed.as_ref().unwrap_or(&examples));
         } else if let Some(repo) = &self.options.repo {
             command.arg("--repo").arg(repo);
         } else {
@@ -300,7 +308,8 @@ impl Cluster {
             } else {
                 Err(format!(
                     "exit code {got}, not {code}: {text}\n{}\n{}",
-                    self.kubectl(&["get", "pods,events", "--all-namespaces"]).unwrap_or_default(),
+                    self.kubectl(&["get", "pods,events", "--all-namespaces"])
+                        .unwrap_or_default(),
                     self.log()
                 ))
             }
@@ -334,7 +343,8 @@ impl Cluster {
                     .map_err(|error| error.to_string())?;
             }
             let message = self.repository.status_message().map_err(|error| error.to_string())?;
-            if message.contains(&format!("Source-Commit: {commit}")) && message.contains(&format!("Outcome: {outcome}")) {
+            if message.contains(&format!("Source-Commit: {commit}")) && message.contains(&format!("Outcome: {outcome}"))
+            {
                 Ok(message)
             } else {
                 Err(format!("{message}\n{}", self.log()))
@@ -363,7 +373,11 @@ impl Drop for Cluster {
             docker::remove(&host, &["ps", "-aq", "--filter", &of_cluster], &["rm", "-f"]);
             for uid in self.node_uids() {
                 let of_node = format!("label=dev.towline.node-uid={uid}");
-                docker::remove(&host, &["network", "ls", "-q", "--filter", &of_node], &["network", "rm"]);
+                docker::remove(
+                    &host,
+                    &["network", "ls", "-q", "--filter", &of_node],
+                    &["network", "rm"],
+                );
             }
         }
         // A killed server leaves its Postgres behind for the next one to adopt; here none follows.
@@ -392,4 +406,3 @@ fn pod_range() -> anyhow::Result<(u8, Flock<File>)> {
     }
     anyhow::bail!("all pod ranges are taken: are there tests that did not end?")
 }
-

@@ -52,7 +52,10 @@ impl Engine {
 
     /// Starts dockerd, also again after a stop, and waits until it answers.
     pub fn launch(&mut self) -> anyhow::Result<()> {
-        let log = File::options().create(true).append(true).open(self.dir.path().join("dockerd.log"))?;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.dir.path().join("dockerd.log"))?;
         let mut command = Command::new("nsenter");
         command
             .arg(format!("--net=/var/run/netns/{}", self.namespace))

@@ -39,7 +39,11 @@ pub fn run(command: &mut Command) -> anyhow::Result<String> {
 /// What ran said, standard output and error together, and its exit code.
 pub fn run_any(command: &mut Command) -> anyhow::Result<(i32, String)> {
     let Output { status, stdout, stderr } = command.output()?;
-    let text = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&stdout),
+        String::from_utf8_lossy(&stderr)
+    );
     Ok((status.code().unwrap_or(-1), text))
 }
 
@@ -65,7 +69,11 @@ pub fn wait<T>(what: &str, within: Duration, mut look: impl FnMut() -> Result<T,
 pub fn binary(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap_or_default();
     let built = test.ancestors().nth(2).map(|dir| dir.join(name)).unwrap_or_default();
-    assert!(built.exists(), "{} is not built: run `cargo build --workspace` first", built.display());
+    assert!(
+        built.exists(),
+        "{} is not built: run `cargo build --workspace` first",
+        built.display()
+    );
     built
 }
 
@@ -78,7 +86,10 @@ pub fn sources() -> PathBuf {
 
 /// Says that a test is skipped for want of a program; under CI that is a failure.
 pub fn have(program: &str, arguments: &[&str]) -> bool {
-    let there = Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success());
+    let there = Command::new(program)
+        .args(arguments)
+        .output()
+        .is_ok_and(|output| output.status.success());
     if !there {
         assert!(std::env::var_os("CI").is_none(), "CI needs {program}");
         eprintln!("SKIPPED: this test needs {program}, which is not there or does not answer");

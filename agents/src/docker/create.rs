@@ -67,10 +67,14 @@ pub(super) fn body(request: &CreateRequest) -> ContainerCreateBody {
         let mut bindings: HashMap<String, Option<Vec<PortBinding>>> = HashMap::new();
         for port in &request.ports {
             let key = format!("{}/{}", port.container_port, port.protocol.to_lowercase());
-            bindings.entry(key).or_default().get_or_insert_default().push(PortBinding {
-                host_ip: port.host_ip.clone(),
-                host_port: Some(port.host_port.to_string()),
-            });
+            bindings
+                .entry(key)
+                .or_default()
+                .get_or_insert_default()
+                .push(PortBinding {
+                    host_ip: port.host_ip.clone(),
+                    host_port: Some(port.host_port.to_string()),
+                });
         }
         body.exposed_ports = Some(bindings.keys().cloned().collect());
         host.port_bindings = Some(bindings);

@@ -1,6 +1,7 @@
 //! Docker as a runtime, over its API.
 
 mod create;
+mod event;
 mod found;
 mod pull;
 
@@ -15,7 +16,7 @@ use bollard::{
     container::LogOutput,
     errors::Error,
     exec::{CreateExecOptions, StartExecResults},
-    models::{EventMessage, Ipam, IpamConfig, NetworkCreateRequest},
+    models::{Ipam, IpamConfig, NetworkCreateRequest},
     query_parameters::{
         CreateContainerOptionsBuilder, CreateImageOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions,
         ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListNetworksOptions, LogsOptionsBuilder,
@@ -24,7 +25,6 @@ use bollard::{
 };
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream, stream::BoxStream};
-use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use crate::runtime::{
@@ -121,37 +121,18 @@ fn label_filter(labels: &BTreeMap<String, String>) -> HashMap<String, Vec<String
     HashMap::from([("label".to_owned(), labels)])
 }
 
-/// What an event means for an agent; `None` for what it does not care for.
-fn meaning(event: EventMessage, labels: &BTreeMap<String, String>) -> Option<RuntimeEvent> {
-    let kind = event.typ.map(|kind| kind.to_string())?;
-    if kind == "image" {
-        return Some(RuntimeEvent::Images);
-    }
-    let actor = event.actor?;
-    let attributes = actor.attributes.unwrap_or_default();
-    if kind != "container" || labels.iter().any(|(name, value)| attributes.get(name) != Some(value)) {
-        return None;
-    }
-    let id: ContainerId = actor.id?.into();
-    let at = Timestamp::from_nanosecond(i128::from(event.time_nano.unwrap_or(0))).unwrap_or_default();
-    match event.action?.as_str() {
-        "start" => Some(RuntimeEvent::Started { id, at }),
-        "die" => Some(RuntimeEvent::Died {
-            id,
-            code: attributes.get("exitCode").and_then(|code| code.parse().ok()).unwrap_or(-1),
-            at,
-        }),
-        "destroy" => Some(RuntimeEvent::Destroyed { id }),
-        _ => None,
-    }
-}
-
 #[async_trait]
 impl Runtime for Docker {
     async fn list(&self, labels: &BTreeMap<String, String>) -> Result<Vec<Found>, RuntimeError> {
         let client = self.client().await?;
-        let options = ListContainersOptionsBuilder::default().all(true).filters(&label_filter(labels)).build();
-        let listed = client.list_containers(Some(options)).await.map_err(|error| self.error(error, "list"))?;
+        let options = ListContainersOptionsBuilder::default()
+            .all(true)
+            .filters(&label_filter(labels))
+            .build();
+        let listed = client
+            .list_containers(Some(options))
+            .await
+            .map_err(|error| self.error(error, "list"))?;
         let looks = stream::iter(listed.into_iter().filter_map(|summary| summary.id)).map(|id| async move {
             match self.inspect(&id).await {
                 Ok(found) => Ok(Some(found)),
@@ -160,7 +141,11 @@ impl Runtime for Docker {
                 Err(error) => Err(error),
             }
         });
-        looks.buffer_unordered(LOOKS).try_filter_map(|found| async move { Ok(found) }).try_collect().await
+        looks
+            .buffer_unordered(LOOKS)
+            .try_filter_map(|found| async move { Ok(found) })
+            .try_collect()
+            .await
     }
 
     async fn inspect(&self, id: &str) -> Result<Found, RuntimeError> {
@@ -186,7 +171,10 @@ impl Runtime for Docker {
 
     async fn start(&self, id: &str) -> Result<(), RuntimeError> {
         let client = self.client().await?;
-        client.start_container(id, None).await.map_err(|error| self.error(error, id))
+        client
+            .start_container(id, None)
+            .await
+            .map_err(|error| self.error(error, id))
     }
 
     async fn stop(&self, id: &str, grace: Duration) -> Result<(), RuntimeError> {
@@ -194,7 +182,11 @@ impl Runtime for Docker {
         let client = self.client().await?.with_timeout(grace + ANSWER);
         let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
         let options = StopContainerOptionsBuilder::default().t(seconds).build();
-        match client.stop_container(id, Some(options)).await.map_err(|error| self.error(error, id)) {
+        match client
+            .stop_container(id, Some(options))
+            .await
+            .map_err(|error| self.error(error, id))
+        {
             Err(RuntimeError::NoSuchContainer(_)) => Ok(()),
             other => other,
         }
@@ -207,9 +199,10 @@ impl Runtime for Docker {
             Ok(()) => Ok(()),
             Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(()),
             // Somebody else is removing it at this moment.
-            Err(Error::DockerResponseServerError { status_code: 409, message }) if message.contains("in progress") => {
-                Ok(())
-            }
+            Err(Error::DockerResponseServerError {
+                status_code: 409,
+                message,
+            }) if message.contains("in progress") => Ok(()),
             Err(error) => Err(self.error(error, id)),
         }
     }
@@ -266,7 +259,10 @@ impl Runtime for Docker {
     async fn images(&self) -> Result<Vec<Image>, RuntimeError> {
         let client = self.client().await?;
         let options = ListImagesOptionsBuilder::default().build();
-        let images = client.list_images(Some(options)).await.map_err(|error| self.error(error, "images"))?;
+        let images = client
+            .list_images(Some(options))
+            .await
+            .map_err(|error| self.error(error, "images"))?;
         let named = |names: Vec<String>| names.into_iter().filter(|name| !name.starts_with("<none>")).collect();
         Ok(images
             .into_iter()
@@ -318,17 +314,19 @@ impl Runtime for Docker {
         Ok(())
     }
 
-    async fn events(&self, labels: &BTreeMap<String, String>) -> Result<BoxStream<'static, RuntimeEvent>, RuntimeError> {
+    async fn events(
+        &self,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<BoxStream<'static, RuntimeEvent>, RuntimeError> {
         // A fresh client: the engine may have been replaced by one of another version.
         *self.client.lock() = None;
         let client = self.client().await?;
         // The request is sent when the stream is first read; asking from this moment on leaves no gap.
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let wanted = ["start", "die", "destroy", "pull", "tag", "untag", "delete", "import", "load"];
-        let filters = HashMap::from([
-            ("type", vec!["container", "image"]),
-            ("event", wanted.to_vec()),
-        ]);
+        let wanted = [
+            "start", "die", "destroy", "pull", "tag", "untag", "delete", "import", "load",
+        ];
+        let filters = HashMap::from([("type", vec!["container", "image"]), ("event", wanted.to_vec())]);
         let options = EventsOptionsBuilder::default()
             .since(&format!("{}.{:09}", since.as_secs(), since.subsec_nanos()))
             .filters(&filters)
@@ -337,7 +335,7 @@ impl Runtime for Docker {
         let events = client
             .events(Some(options))
             .take_while(|event| std::future::ready(event.is_ok()))
-            .filter_map(move |event| std::future::ready(event.ok().and_then(|event| meaning(event, &labels))));
+            .filter_map(move |event| std::future::ready(event.ok().and_then(|event| event::meaning(event, &labels))));
         Ok(events.boxed())
     }
 
@@ -469,9 +467,17 @@ mod tests {
                 "Conflict. The container name \"/x\" is already in use by container \"ab\".",
                 RuntimeError::NameInUse("x".into()),
             ),
-            (409, "network with name x already exists", RuntimeError::NameInUse("x".into())),
+            (
+                409,
+                "network with name x already exists",
+                RuntimeError::NameInUse("x".into()),
+            ),
             (500, "boom", RuntimeError::Refused("boom".into())),
-            (404, "network y not found", RuntimeError::Refused("network y not found".into())),
+            (
+                404,
+                "network y not found",
+                RuntimeError::Refused("network y not found".into()),
+            ),
         ];
         for (status, message, expected) in cases {
             let found = refusal(status, message.to_owned(), "x");

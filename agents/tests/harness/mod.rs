@@ -88,7 +88,9 @@ pub fn is_ready(report: &schemas::node::PodReport) -> bool {
 
 /// The reason for which the first container waits.
 pub fn waits(report: &schemas::node::PodReport) -> &str {
-    report.status["containerStatuses"][0]["state"]["waiting"]["reason"].as_str().unwrap_or("")
+    report.status["containerStatuses"][0]["state"]["waiting"]["reason"]
+        .as_str()
+        .unwrap_or("")
 }
 
 pub struct Agent {

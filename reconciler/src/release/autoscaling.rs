@@ -17,7 +17,11 @@ pub(crate) struct Scaled(BTreeMap<Key, BTreeSet<Key>>);
 pub(crate) fn target(autoscaler: &Object) -> Option<Key> {
     let aim = autoscaler.body.value().get("spec")?.get("scaleTargetRef")?;
     let kind = aim.get("kind")?.as_str()?.parse().ok()?;
-    Some(Key::namespaced(kind, autoscaler.namespace(), aim.get("name")?.as_str()?))
+    Some(Key::namespaced(
+        kind,
+        autoscaler.namespace(),
+        aim.get("name")?.as_str()?,
+    ))
 }
 
 impl Scaled {
@@ -40,7 +44,11 @@ impl Scaled {
         if let Some((target, autoscaler)) = &after {
             self.0.entry(target.clone()).or_default().insert(autoscaler.clone());
         }
-        [before, after].into_iter().flatten().map(|(target, _)| target).collect()
+        [before, after]
+            .into_iter()
+            .flatten()
+            .map(|(target, _)| target)
+            .collect()
     }
 
     pub(crate) fn contains(&self, key: &Key) -> bool {
@@ -59,7 +67,10 @@ pub(super) fn without_replicas(declared: &Value) -> Value {
 
 /// Keeps the number that is there; a new object starts with the declared one.
 pub(super) fn keep_replicas(applied: &mut Value, live: Option<&Value>, declared: &Value) {
-    let kept = live.unwrap_or(declared).get("spec").and_then(|spec| spec.get("replicas"));
+    let kept = live
+        .unwrap_or(declared)
+        .get("spec")
+        .and_then(|spec| spec.get("replicas"));
     if let (Some(kept), Some(spec)) = (kept, applied.get_mut("spec").and_then(Value::as_object_mut)) {
         spec.insert("replicas".to_owned(), kept.clone());
     }

@@ -23,13 +23,7 @@ pub(super) enum Change {
     Wait(Reason),
 }
 
-pub(super) fn change(
-    row: &DesiredRow,
-    live: Option<&Arc<Object>>,
-    scaled: bool,
-    now: Now,
-    ids: &mut Ids,
-) -> Change {
+pub(super) fn change(row: &DesiredRow, live: Option<&Arc<Object>>, scaled: bool, now: Now, ids: &mut Ids) -> Change {
     if live.is_some_and(|live| live.is_deleting()) {
         return Change::Wait(Reason::new(
             "Terminating",

@@ -277,7 +277,8 @@ fn an_autoscaler_has_the_replicas_to_itself() {
         "spec": {"minReplicas": 1, "maxReplicas": 9, "scaleTargetRef": {
             "apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}},
     });
-    let replicas = |release: &Release| release.sim.get(Kind::Deployment, "web").body.value()["spec"]["replicas"].clone();
+    let replicas =
+        |release: &Release| release.sim.get(Kind::Deployment, "web").body.value()["spec"]["replicas"].clone();
     let scale = |release: &mut Release, replicas: i64| {
         let mut value = release.sim.get(Kind::Deployment, "web").to_value();
         value["spec"]["replicas"] = replicas.into();
@@ -296,7 +297,10 @@ fn an_autoscaler_has_the_replicas_to_itself() {
     release.settle();
     assert_eq!(replicas(&release), 7, "another number in a manifest changes nothing");
 
-    release.sim.objects.remove(&Key::namespaced(Kind::Deployment, "a", "web"));
+    release
+        .sim
+        .objects
+        .remove(&Key::namespaced(Kind::Deployment, "a", "web"));
     release.settle();
     assert_eq!(replicas(&release), 3, "a new object starts with what is declared");
     scale(&mut release, 5);
@@ -306,5 +310,9 @@ fn an_autoscaler_has_the_replicas_to_itself() {
     release.declare(&[fewer]);
     release.go();
     release.settle();
-    assert_eq!(replicas(&release), 3, "without the autoscaler the manifest counts again");
+    assert_eq!(
+        replicas(&release),
+        3,
+        "without the autoscaler the manifest counts again"
+    );
 }

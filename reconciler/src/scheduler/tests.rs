@@ -122,7 +122,11 @@ fn what_does_not_fit_says_why_by_reason_and_count() {
         (plan.steps.len(), plan.notes.len())
     };
     assert_eq!(warned(false), (1, 1), "the nodes have gone");
-    assert_eq!(warned(true), (1, 0), "the first node is yet to come: the condition is enough");
+    assert_eq!(
+        warned(true),
+        (1, 0),
+        "the first node is yet to come: the condition is enough"
+    );
     let one = [node("a", "1", json!({}))];
     let table = [
         (asks("p", json!({"memory": "9Gi"})), "Insufficient memory"),

@@ -142,6 +142,8 @@ async fn open_store(
     let key = MasterKey::load_or_create(&data_dir.join("master.key"))?;
     let options = store::Options {
         clock,
+        // So that a database that was restored while no server ran is noticed as set back.
+        watermark: Some(data_dir.join("watermark")),
         ..store::Options::default()
     };
     if let Some(url) = &args.database_url {
