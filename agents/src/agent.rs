@@ -14,30 +14,25 @@ use std::{
     time::Duration,
 };
 
-use schemas::{
-    Uid,
-    node::{Frame, NodeEvent, PodReport},
-};
+use schemas::{Uid, node::Frame};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     connection::NodeFace,
     control::SessionRefusal,
-    entry::{Busy, Claim, Digest, Entry},
+    entry::{Busy, Claim, Entry},
     execute::{End, Execution, Update},
     host::Host,
     memory::{Checks, Trouble, TroubleKind},
-    node_status,
     observed::{self, Container},
     plan::{Plan, Wish, plan},
-    pod::Pod,
     probe,
     reporter::Reporter,
+    reporting::back_off,
     runtime::{ContainerId, Found, Life, RuntimeEvent},
     sessions::LogQuestion,
     state::Head,
-    status::{self, Facts},
     volumes,
 };
 
@@ -74,7 +69,7 @@ pub(crate) enum Message {
     /// An exit was looked at more closely.
     Inspected {
         pod: Uid,
-        found: Found,
+        found: Box<Found>,
     },
     FindLog {
         question: LogQuestion,
@@ -102,7 +97,7 @@ pub(crate) struct Agent {
     pub(crate) face: Arc<NodeFace>,
     pub(crate) tell: mpsc::UnboundedSender<Message>,
     pub(crate) head: Option<Head>,
-    pub(crate) entries: BTreeMap<Uid, Entry>,
+    pub(crate) entries: BTreeMap<Uid, Box<Entry>>,
     /// Containers with this agent's labels whose pod is not known at all.
     pub(crate) strays: BTreeMap<ContainerId, Container>,
     pub(crate) dirty: BTreeSet<Uid>,
@@ -223,7 +218,7 @@ impl Agent {
         match update {
             Update::Seen(container) => {
                 let id = container.id.clone();
-                if entry.see(container, now) {
+                if entry.see(*container, now) {
                     self.read_last_words(pod, &id);
                 }
             }
@@ -414,7 +409,7 @@ impl Agent {
                 spec.clone(),
                 container.id.clone(),
                 // After a restart of the agent, a container that was started up stays so.
-                entry.status.clone(),
+                entry.status(),
                 self.tell.clone(),
                 cancel,
             ));
@@ -484,13 +479,13 @@ impl Agent {
 }
 
 fn waiting_reason(entry: &Entry, name: &str) -> String {
-    let all = entry
-        .status
+    let status = entry.status();
+    let all = status
         .container_statuses
-        .iter()
-        .flatten()
-        .chain(entry.status.init_container_statuses.iter().flatten());
+        .into_iter()
+        .chain(status.init_container_statuses)
+        .flatten();
     all.filter(|status| status.name == name)
-        .find_map(|status| status.state.as_ref()?.waiting.as_ref()?.reason.clone())
+        .find_map(|status| status.state?.waiting?.reason)
         .unwrap_or_else(|| "ContainerCreating".to_owned())
 }

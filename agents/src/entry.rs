@@ -46,7 +46,8 @@ pub(crate) struct Entry {
     pub stuck: (u32, Duration),
     /// Rises with each change of `containers`, so that an older look at the node cannot undo it.
     pub touched: u64,
-    pub status: PodStatus,
+    /// The last status, as JSON: a third of the size of the typed one.
+    status: Box<[u8]>,
     /// What was last reported, in short; what differs here is reported at once.
     pub said: Option<Digest>,
     /// Something less urgent waits to be reported at this time.
@@ -118,7 +119,7 @@ impl Entry {
         Self {
             // What the server already has needs no saying, and a pod that just came is still in the making.
             said: Some(Digest::of(&status)),
-            status,
+            status: serde_json::to_vec(&status).unwrap_or_default().into(),
             pod,
             claim: Claim::Held,
             incarnation,
@@ -131,6 +132,22 @@ impl Entry {
             events: Vec::new(),
             said_ended: false,
         }
+    }
+
+    pub(crate) fn status(&self) -> PodStatus {
+        serde_json::from_slice(&self.status).unwrap_or_default()
+    }
+
+    pub(crate) fn status_value(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.status).unwrap_or_default()
+    }
+
+    /// Keeps a new status; tells whether it differs from the one before.
+    pub(crate) fn set_status(&mut self, status: &PodStatus) -> bool {
+        let json: Box<[u8]> = serde_json::to_vec(status).unwrap_or_default().into();
+        let changed = json != self.status;
+        self.status = json;
+        changed
     }
 
     pub(crate) fn wish(&self) -> Wish {
@@ -185,7 +202,11 @@ impl Entry {
                 let kept = &mut self.containers[position].message;
                 *kept = kept.take().or(message);
             }
-            None => self.containers.push(container),
+            None => {
+                // Room for what is there: most pods have one container, and a list grows by more.
+                self.containers.reserve_exact(1);
+                self.containers.push(container);
+            }
         }
         ended
     }

@@ -16,17 +16,11 @@ use crate::{
     runtime::{ContainerId, RuntimeError},
 };
 
-/// What Docker says when the address of a start is still another container's.
-const ADDRESS_HELD: &str = "Address already in use";
-/// How long to wait before the next try, and how often to try: 5 s in all.
-const ADDRESS_PAUSE: Duration = Duration::from_millis(50);
-const ADDRESS_TRIES: u32 = 100;
-
 /// What an execution tells while it runs.
 #[derive(Debug)]
 pub(crate) enum Update {
     /// A container is now so.
-    Seen(Container),
+    Seen(Box<Container>),
     Gone(ContainerId),
     /// A container could not be made.
     Trouble {
@@ -142,7 +136,7 @@ impl<F: Fn(Update) + Send + Sync> Execution<F> {
     pub(crate) fn seen(&mut self, container: Container) {
         self.containers.retain(|known| known.id != container.id);
         self.containers.push(container.clone());
-        (self.tell)(Update::Seen(container));
+        (self.tell)(Update::Seen(Box::new(container)));
     }
 
     pub(crate) fn trouble(&self, container: &str, kind: TroubleKind, message: impl Into<String>) -> Failure {

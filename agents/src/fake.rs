@@ -74,10 +74,41 @@ pub struct FakeRuntime {
     this: Weak<Self>,
 }
 
+/// A container, its labels packed into one text: thousands of nodes of these fit in a process.
+struct Made {
+    /// Without its labels.
+    found: Box<Found>,
+    /// `name=value`, a line each.
+    labels: Box<str>,
+}
+
+impl Made {
+    fn new(mut found: Found) -> Self {
+        let lines: Vec<String> = found
+            .labels
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        found.labels = BTreeMap::new();
+        Self {
+            found: Box::new(found),
+            labels: lines.join("\n").into(),
+        }
+    }
+
+    fn show(&self) -> Found {
+        let pairs = self.labels.lines().filter_map(|line| line.split_once('='));
+        Found {
+            labels: pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            ..Found::clone(&self.found)
+        }
+    }
+}
+
 #[derive(Default)]
 struct State {
     next: u64,
-    containers: BTreeMap<ContainerId, Found>,
+    containers: BTreeMap<ContainerId, Made>,
     requests: HashMap<ContainerId, CreateRequest>,
     keep_requests: bool,
     images: BTreeMap<String, Image>,
@@ -126,8 +157,8 @@ impl FakeRuntime {
         let now = self.clock.now().wall;
         let mut state = self.state.lock();
         for container in state.containers.values_mut() {
-            if let Life::Running { started } = container.life {
-                container.life = Life::Exited(Exit {
+            if let Life::Running { started } = container.found.life {
+                container.found.life = Life::Exited(Exit {
                     code: 137,
                     started: Some(started),
                     finished: now,
@@ -170,7 +201,7 @@ impl FakeRuntime {
 
     #[must_use]
     pub fn containers(&self) -> Vec<Found> {
-        self.state.lock().containers.values().cloned().collect()
+        self.state.lock().containers.values().map(Made::show).collect()
     }
 
     /// How often an operation was asked for: `create`, `start`, `stop`, `remove`, `pull`.
@@ -181,7 +212,7 @@ impl FakeRuntime {
 
     /// A container that is not this agent's.
     pub fn put(&self, found: Found) {
-        self.state.lock().containers.insert(found.id.clone(), found);
+        self.state.lock().containers.insert(found.id.clone(), Made::new(found));
     }
 
     /// A running container ends by itself.
@@ -191,10 +222,10 @@ impl FakeRuntime {
         let Some(container) = state.containers.get_mut(id) else {
             return;
         };
-        let Life::Running { started } = container.life else {
+        let Life::Running { started } = container.found.life else {
             return;
         };
-        container.life = Life::Exited(Exit {
+        container.found.life = Life::Exited(Exit {
             code,
             started: Some(started),
             finished: now,
@@ -272,8 +303,8 @@ impl Runtime for FakeRuntime {
         Ok(state
             .containers
             .values()
+            .map(Made::show)
             .filter(|found| carries(found, labels))
-            .cloned()
             .collect())
     }
 
@@ -282,9 +313,9 @@ impl Runtime for FakeRuntime {
         let found = state
             .containers
             .values()
-            .find(|found| *found.id == *id || *found.name == *id);
+            .find(|made| *made.found.id == *id || *made.found.name == *id);
         found
-            .cloned()
+            .map(Made::show)
             .ok_or_else(|| RuntimeError::NoSuchContainer(id.to_owned()))
     }
 
@@ -293,7 +324,7 @@ impl Runtime for FakeRuntime {
         let now = self.clock.now().wall;
         let mut state = self.enter(Some(Op::Create))?;
         state.counted("create");
-        if state.containers.values().any(|found| *found.name == *request.name) {
+        if state.containers.values().any(|made| *made.found.name == *request.name) {
             return Err(RuntimeError::NameInUse(request.name.clone()));
         }
         if !self.options.all_images && !state.images.contains_key(&request.image) {
@@ -306,7 +337,7 @@ impl Runtime for FakeRuntime {
         }
         state.containers.insert(
             id.clone(),
-            Found {
+            Made::new(Found {
                 id: id.clone(),
                 name: request.name.as_str().into(),
                 image: request.image.as_str().into(),
@@ -314,7 +345,7 @@ impl Runtime for FakeRuntime {
                 created: now,
                 labels: request.labels.clone(),
                 life: Life::Created,
-            },
+            }),
         );
         Ok(id)
     }
@@ -327,8 +358,8 @@ impl Runtime for FakeRuntime {
         let Some(container) = state.containers.get_mut(id) else {
             return Err(RuntimeError::NoSuchContainer(id.to_owned()));
         };
-        container.life = Life::Running { started: now };
-        let image = container.image.to_string();
+        container.found.life = Life::Running { started: now };
+        let image = container.found.image.to_string();
         state.tell(RuntimeEvent::Started { id: id.into(), at: now });
         if let Some(Behaviour::Ends { after, code }) = state.behaviours.get(&image).copied() {
             let this = self.this.clone();
@@ -352,7 +383,7 @@ impl Runtime for FakeRuntime {
             state
                 .containers
                 .get(id)
-                .is_some_and(|found| matches!(found.life, Life::Running { .. }))
+                .is_some_and(|made| matches!(made.found.life, Life::Running { .. }))
         };
         if running {
             self.exit(id, 143, false);
@@ -441,12 +472,12 @@ impl Runtime for FakeRuntime {
         request: &LogRequest,
     ) -> Result<BoxStream<'static, Result<Bytes, RuntimeError>>, RuntimeError> {
         let state = self.enter(None)?;
-        let found = state
+        let made = state
             .containers
             .get(id)
             .ok_or_else(|| RuntimeError::NoSuchContainer(id.to_owned()))?;
         let lines: Vec<_> = (1..=3)
-            .map(|line| Ok(Bytes::from(format!("{} line {line}\n", found.name))))
+            .map(|line| Ok(Bytes::from(format!("{} line {line}\n", made.found.name))))
             .collect();
         let skip = request
             .tail

@@ -64,7 +64,7 @@ impl Agent {
         for Known { incarnation, object } in known {
             if object.kind == Kind::Pod {
                 if let Some(uid) = self.put_pod(object, &incarnation, false)
-                    && let Some(ip) = self.entries.get(&uid).and_then(|entry| entry.status.pod_ip.clone())
+                    && let Some(ip) = self.entries.get(&uid).and_then(|entry| entry.status().pod_ip)
                     && let Ok(ip) = ip.parse()
                 {
                     self.host.pool.lock().claim(&uid, ip);
@@ -117,7 +117,7 @@ impl Agent {
             // The store may have lost what was last reported of it.
             if let Some(entry) = uid.and_then(|uid| self.entries.get_mut(&uid)) {
                 let stored = entry.pod.object.status.as_deref();
-                if stored != serde_json::to_value(&entry.status).ok().as_ref() && !entry.containers.is_empty() {
+                if stored != Some(&entry.status_value()) && !entry.containers.is_empty() {
                     entry.said = None;
                 }
                 entry.said_ended = false;
@@ -197,7 +197,7 @@ impl Agent {
             if entry.pod.key.namespace != key.namespace {
                 continue;
             }
-            for memory in entry.memory.containers.values_mut() {
+            for memory in entry.memory.containers.iter_mut().map(|(_, memory)| memory) {
                 let waits = |kind| matches!(kind, TroubleKind::Config | TroubleKind::Volume | TroubleKind::Pull);
                 if memory.trouble.as_ref().is_some_and(|trouble| waits(trouble.kind)) {
                     memory.trouble = None;
@@ -231,7 +231,7 @@ impl Agent {
         if save && self.host.state.dir().is_some() {
             let mut object = pod.object.clone();
             if let Some(entry) = self.entries.get(&uid) {
-                object.status = serde_json::to_value(&entry.status).ok().map(Arc::new);
+                object.status = Some(Arc::new(entry.status_value()));
             }
             self.host.state.save(incarnation, &object);
         }
@@ -256,7 +256,7 @@ impl Agent {
                     self.strays.remove(&stray.id);
                     entry.see(stray, now);
                 }
-                self.entries.insert(uid.clone(), entry);
+                self.entries.insert(uid.clone(), Box::new(entry));
             }
         }
         Some(uid)

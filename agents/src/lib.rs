@@ -48,7 +48,7 @@ pub mod control;
 pub use control::ControlPlane;
 pub use docker::Docker;
 pub use http::{HttpControl, HttpOptions};
-pub use options::Options;
+pub use options::{Options, machine_id};
 pub use range::{Range, RangeError};
 pub use runtime::Runtime;
 pub use start::{Running, StartError, start, start_on};

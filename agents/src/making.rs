@@ -13,8 +13,11 @@ use crate::{
     volumes, watch,
 };
 
-/// The waits for an address to be free double up to this one; together they are some five seconds.
-const ADDRESS_WAIT: Duration = Duration::from_secs(3);
+/// What Docker says when the address of a start is still another container's.
+const ADDRESS_HELD: &str = "Address already in use";
+/// How long to wait before the next try, and how often to try: 5 s in all.
+const ADDRESS_PAUSE: Duration = Duration::from_millis(50);
+const ADDRESS_TRIES: u32 = 100;
 
 impl<F: Fn(Update) + Send + Sync> Execution<F> {
     pub(crate) async fn ensure(&mut self, name: &str, again: bool) -> Result<(), Failure> {
@@ -286,19 +289,6 @@ impl<F: Fn(Update) + Send + Sync> Execution<F> {
             return Err(self.trouble(name, TroubleKind::Create, "the container to start is not there"));
         };
         let mut started = self.host.runtime.start(&container.id).await;
-        let mut wait = Duration::from_millis(20);
-        while let Err(RuntimeError::Refused(message)) = &started
-            && message.contains("Address already in use")
-            && wait < ADDRESS_WAIT
-        {
-            // Docker tells of the end of a container a little before it frees the container's address.
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = self.cancel.cancelled() => return Err(Failure::Cancelled),
-            }
-            wait *= 2;
-            started = self.host.runtime.start(&container.id).await;
-        }
         if let Err(RuntimeError::Refused(message)) = &started
             && message.contains(&self.host.network.name)
             && message.contains("not found")

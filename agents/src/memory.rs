@@ -1,27 +1,33 @@
 //! What an agent remembers of a pod beyond what its runtime shows: back-off, trouble and checks.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use crate::{backoff::Backoff, runtime::ContainerId};
 
 /// Memory of one pod, by container name.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Memory {
-    pub containers: BTreeMap<Arc<str>, ContainerMemory>,
+    /// A list, since a pod has few containers and a node may be one of thousands in a process.
+    pub containers: Vec<(Arc<str>, ContainerMemory)>,
 }
 
 impl Memory {
     pub(crate) fn entry(&mut self, container: &str) -> &mut ContainerMemory {
-        if !self.containers.contains_key(container) {
-            self.containers.insert(container.into(), ContainerMemory::default());
-        }
-        // The key was put in above if it was missing.
-        self.containers.entry(container.into()).or_default()
+        let position = self.containers.iter().position(|(name, _)| **name == *container);
+        let position = position.unwrap_or_else(|| {
+            self.containers.reserve_exact(1);
+            self.containers.push((container.into(), ContainerMemory::default()));
+            self.containers.len() - 1
+        });
+        &mut self.containers[position].1
     }
 
     #[must_use]
     pub(crate) fn get(&self, container: &str) -> Option<&ContainerMemory> {
-        self.containers.get(container)
+        self.containers
+            .iter()
+            .find(|(name, _)| **name == *container)
+            .map(|(_, memory)| memory)
     }
 }
 

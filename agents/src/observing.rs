@@ -101,7 +101,6 @@ impl Agent {
         match event {
             RuntimeEvent::Images => {
                 self.host.images.forget();
-                return;
             }
             RuntimeEvent::Started { id, at } => {
                 self.with_container(&id, |entry, mut container| {
@@ -166,7 +165,10 @@ impl Agent {
         let tell = self.tell.clone();
         tokio::spawn(async move {
             if let Ok(found) = host.runtime.inspect(&id).await {
-                let _ = tell.send(Message::Inspected { pod, found });
+                let _ = tell.send(Message::Inspected {
+                    pod,
+                    found: Box::new(found),
+                });
             }
         });
     }

@@ -61,7 +61,9 @@ pub(crate) fn host_ip() -> Option<IpAddr> {
     (!address.is_unspecified()).then_some(address)
 }
 
-pub(crate) fn machine_id() -> Option<String> {
+/// The id of this machine, as the system keeps it.
+#[must_use]
+pub fn machine_id() -> Option<String> {
     ["/etc/machine-id", "/var/lib/dbus/machine-id"]
         .iter()
         .filter_map(|path| std::fs::read_to_string(path).ok())

@@ -35,7 +35,7 @@ impl Agent {
                 plan,
                 pod_ip,
                 host_ip: self.host.host_ip,
-                before: &entry.status,
+                before: &entry.status(),
                 image_name: &|id| images.display(id),
             },
         );
@@ -57,8 +57,7 @@ impl Agent {
         let deleting = entry.wish() != Wish::Run;
         let terminated = plan.ended && deleting && entry.busy.is_none();
         let urgent = entry.said.as_ref() != Some(&digest) || (terminated && !entry.said_ended);
-        let changed = status != entry.status;
-        entry.status = status;
+        let changed = entry.set_status(&status);
         let due = entry.report_at.is_some_and(|at| at <= now.monotonic);
         if !(urgent || due) {
             if (changed || !entry.events.is_empty()) && entry.report_at.is_none() {
@@ -74,7 +73,7 @@ impl Agent {
         let report = PodReport {
             key: entry.pod.key.clone(),
             uid: uid.clone(),
-            status: serde_json::to_value(&entry.status).unwrap_or_default(),
+            status: entry.status_value(),
             terminated,
             events: std::mem::take(&mut entry.events),
         };

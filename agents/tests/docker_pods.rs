@@ -1,5 +1,7 @@
 //! Agents on a real Docker engine. Each test has its own range, and removes what it made.
 
+#![allow(clippy::print_stderr, reason = "what was skipped must be seen")]
+
 mod harness;
 
 use std::{
@@ -434,7 +436,7 @@ async fn a_range_in_use_is_refused_by_name() {
         CancellationToken::new(),
     )
     .await;
-    let error = refused.err().expect("the range is taken").to_string();
+    let error = refused.expect_err("the range is taken").to_string();
     assert!(
         error.contains(&node.network) && error.contains("10.213.14.0/24"),
         "{error}"
@@ -452,8 +454,7 @@ async fn a_range_in_use_is_refused_by_name() {
     .await;
     assert!(
         refused
-            .err()
-            .expect("the directory is locked")
+            .expect_err("the directory is locked")
             .to_string()
             .contains("another agent")
     );
@@ -542,14 +543,21 @@ async fn images_come_from_a_registry_and_a_missing_one_backs_off() {
             .is_some_and(|id| id.starts_with("docker-pullable://localhost:") && id.contains("@sha256:")),
         "{image_id}"
     );
-    let reasons: Vec<String> = node
-        .control
-        .reports()
-        .into_iter()
-        .filter(|report| &*report.uid.0 == "uid-there")
-        .flat_map(|report| report.events)
-        .map(|event| event.reason)
-        .collect();
+    // Events follow the status that they explain.
+    let reasons = || -> Vec<String> {
+        node.control
+            .reports()
+            .into_iter()
+            .filter(|report| &*report.uid.0 == "uid-there")
+            .flat_map(|report| report.events)
+            .map(|event| event.reason)
+            .collect()
+    };
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while reasons().len() < 4 && std::time::Instant::now() < deadline {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let reasons = reasons();
     assert_eq!(reasons, ["Pulling", "Pulled", "Created", "Started"]);
     let report = node
         .until("the pull failed", "missing", |report| waits(report) == "ErrImagePull")

@@ -30,6 +30,7 @@ use crate::{
     nodes_interest::Interest,
     nodes_stream::Streams,
     push::{self, Push, Verdict},
+    push_follow::Judged,
     query::Query,
     sessions::Sessions,
     status::ApiError,
@@ -97,6 +98,7 @@ pub struct Front {
     pub(crate) streams: Streams,
     pub(crate) interest: Arc<Interest>,
     pub(crate) push_wait: Duration,
+    pub(crate) judged: Judged,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -126,6 +128,7 @@ impl Front {
             streams: Streams::default(),
             interest,
             push_wait: parts.push_wait,
+            judged: Judged::default(),
             shutdown: parts.shutdown,
         })
     }

@@ -118,6 +118,9 @@ pub(crate) async fn check(front: &Front, mut call: Call) -> Result<Response, Api
             )));
         }
     }
+    if let Some(commit) = followed(front, &push).and_then(RefUpdate::target) {
+        front.judged.note(commit, front.store.desired());
+    }
     let verdict = tokio::time::timeout(CHECK_LIMIT, front.source.check_push(&push))
         .await
         .unwrap_or_else(|_| {
@@ -127,6 +130,17 @@ pub(crate) async fn check(front: &Front, mut call: Call) -> Result<Response, Api
             ))
         });
     Ok(exchange::json(StatusCode::OK, &verdict))
+}
+
+/// The full name of the branch that is followed.
+fn branch(front: &Front) -> String {
+    format!("refs/heads/{}", front.source.branch())
+}
+
+/// What a push does to the branch that is followed.
+fn followed<'a>(front: &Front, push: &'a Push) -> Option<&'a RefUpdate> {
+    let branch = branch(front);
+    push.updates.iter().find(|update| update.reference == branch)
 }
 
 /// Branches that belong to Towline.
@@ -140,15 +154,16 @@ pub(crate) async fn rollout(front: &Arc<Front>, mut call: Call) -> Result<Respon
     // Read before the look, so that the commit's own revision is never taken for an older one.
     let before = Before::of(front.store.desired());
     front.source.look();
-    let followed = format!("refs/heads/{}", front.source.branch());
-    let Some(update) = push.updates.iter().find(|update| update.reference == followed) else {
-        let line = format!("nothing rolls out: only {followed} is followed");
+    let branch = branch(front);
+    let Some(update) = followed(front, &push) else {
+        let line = format!("nothing rolls out: only {branch} is followed");
         return Ok(exchange::text(StatusCode::OK, format!("{line}\n")));
     };
     let Some(commit) = update.target() else {
-        let line = format!("{followed} was deleted: what it declared stays as it is");
+        let line = format!("{branch} was deleted: what it declared stays as it is");
         return Ok(exchange::text(StatusCode::OK, format!("{line}\n")));
     };
+    let before = before.since(front.judged.take(&commit));
     let front = front.clone();
     let limit = front.push_wait;
     Ok(lines("text/plain; charset=utf-8", move |out| async move {

@@ -1,10 +1,11 @@
 //! What a rollout has come to, told as it changes: a pure step from the newest state to new lines.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
+use parking_lot::Mutex;
 use schemas::{
     Commit, Key, Kind, Object, Unit,
     report::{ObjectReport, Outcome, Report, UnitReport},
@@ -13,6 +14,9 @@ use store::Desired;
 
 /// At most this many lines about objects in one step: a person reads them.
 const LINES: usize = 20;
+
+/// So many pushes are judged at most before one of them is followed.
+const JUDGED: usize = 8;
 
 /// How following ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,11 +44,48 @@ pub(crate) struct Follower {
 
 /// The newest revision at one moment.
 #[derive(Clone, Debug)]
-pub(crate) struct Before(Arc<Desired>);
+pub(crate) struct Before {
+    newest: Arc<Desired>,
+    /// What the commit is compared with.
+    base: Arc<Desired>,
+}
 
 impl Before {
     pub(crate) fn of(desired: Arc<Desired>) -> Self {
-        Self(desired)
+        Self {
+            base: desired.clone(),
+            newest: desired,
+        }
+    }
+
+    /// Compares the commit with what was declared at an earlier moment.
+    pub(crate) fn since(self, base: Option<Arc<Desired>>) -> Self {
+        Self {
+            base: base.unwrap_or(self.base),
+            newest: self.newest,
+        }
+    }
+}
+
+/// What was declared when each of the last pushes was judged. A push may be recorded before anyone
+/// asks to follow it, and then nothing else tells what it removes.
+#[derive(Debug, Default)]
+pub(crate) struct Judged(Mutex<VecDeque<(Commit, Arc<Desired>)>>);
+
+impl Judged {
+    pub(crate) fn note(&self, commit: Commit, desired: Arc<Desired>) {
+        let mut judged = self.0.lock();
+        judged.retain(|(other, _)| *other != commit);
+        judged.push_back((commit, desired));
+        if judged.len() > JUDGED {
+            judged.pop_front();
+        }
+    }
+
+    pub(crate) fn take(&self, commit: &Commit) -> Option<Arc<Desired>> {
+        let mut judged = self.0.lock();
+        let at = judged.iter().position(|(other, _)| other == commit)?;
+        judged.remove(at).map(|(_, desired)| desired)
     }
 }
 
@@ -97,7 +138,7 @@ impl Follower {
         let newer = match &self.recorded {
             Some(recorded) => desired.revision > recorded.revision,
             // A revision that only tells of a broken source has the commit of the one before it.
-            None => desired.revision > self.before.0.revision && desired.commit != self.before.0.commit,
+            None => desired.revision > self.before.newest.revision && desired.commit != self.before.newest.commit,
         };
         if desired.commit.as_ref() != Some(&self.commit) {
             return match &desired.commit {
@@ -111,7 +152,7 @@ impl Follower {
             .is_none_or(|recorded| recorded.revision != desired.revision)
         {
             let first = self.recorded.is_none();
-            let recorded = Recorded::of(desired, &self.before.0, &self.commit);
+            let recorded = Recorded::of(desired, &self.before.base, &self.commit);
             if first {
                 lines.push(recorded.line(&self.commit));
             }

@@ -266,11 +266,19 @@ fn removals_are_told_and_waited_for() {
         let value = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "b", "namespace": "shop"}});
         (*key == map("b")).then(|| Arc::new(Object::from_value(value).expect("it is valid")))
     };
-    let (lines, _) = Follower::of_push(NEW.into(), before).look(&after, Some(&at(&[])), there);
+    let (lines, _) = Follower::of_push(NEW.into(), before.clone()).look(&after, Some(&at(&[])), there);
     assert_eq!(lines[1], "shop: 2 of 3 removed");
     let (lines, end) = follower.look(&after, Some(&at(&[])), three);
     assert_eq!(lines, ["shop: 3 of 3 removed", "unit shop: converged: as declared"]);
     assert_eq!(end, Some(End::Reached(converged)));
+
+    // A push that was recorded before it is followed is compared with what it was judged by.
+    let judged = Judged::default();
+    judged.note(NEW.into(), before.base.clone());
+    let late = || Before::of(after.clone()).since(judged.take(&NEW.into()));
+    let (lines, _) = Follower::of_push(NEW.into(), late()).look(&after, Some(&at(&removed)), three);
+    assert_eq!(lines, ["aaaaaaaaaa is recorded: 3 objects to remove"]);
+    assert_eq!(late().base.rows.len(), after.rows.len(), "it is told once");
 
     let mut sync = Follower::of_sync(NEW.into(), Before::of(after.clone()));
     let mut report = at(&removed);

@@ -99,7 +99,9 @@ impl Bare {
             ..CreateContainerOptions::default()
         };
         self.docker.create_container(Some(options), body).await?;
-        self.docker.start_container(&name, None::<StartContainerOptions>).await?;
+        self.docker
+            .start_container(&name, None::<StartContainerOptions>)
+            .await?;
         Ok(name)
     }
 }

@@ -22,7 +22,9 @@ impl Compose {
     /// None where there is no compose at all; the table then has no such row, and the run says so.
     pub(crate) fn new(socket: &Path) -> anyhow::Result<Option<Self>> {
         for command in [vec!["docker", "compose"], vec!["docker-compose"]] {
-            let version = run(Command::new(command[0]).args(&command[1..]).args(["version", "--short"]));
+            let version = run(Command::new(command[0])
+                .args(&command[1..])
+                .args(["version", "--short"]));
             if let Ok(version) = version {
                 return Ok(Some(Self {
                     command,

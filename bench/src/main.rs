@@ -52,7 +52,11 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut table = table::Table::default();
     let bare = bare::Bare::new(&arguments.docker).await?;
     let compose = compose::Compose::new(&arguments.docker)?;
-    let swarm = if arguments.no_swarm { None } else { Some(swarm::Swarm::start()?) };
+    let swarm = if arguments.no_swarm {
+        None
+    } else {
+        Some(swarm::Swarm::start()?)
+    };
     let mut towline = towline::Towline::start(&arguments.towline, &arguments.docker, false).await?;
 
     for round in 0..arguments.rounds {
@@ -118,8 +122,10 @@ fn machine() -> String {
     let system = std::fs::read_to_string("/etc/os-release")
         .ok()
         .and_then(|text| {
-            text.lines()
-                .find_map(|line| line.strip_prefix("PRETTY_NAME=").map(|name| name.trim_matches('"').to_owned()))
+            text.lines().find_map(|line| {
+                line.strip_prefix("PRETTY_NAME=")
+                    .map(|name| name.trim_matches('"').to_owned())
+            })
         })
         .unwrap_or_default();
     format!("{}, {cores} cores, {memory} GiB, {system}", jiff::Zoned::now().date())

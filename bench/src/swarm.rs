@@ -93,7 +93,22 @@ impl Swarm {
         self.wait(IMAGE, replicas)?;
         let start = Instant::now();
         // As many at a time as a Deployment of ten may replace: a quarter, rounded up.
-        self.docker(&["service", "update", "--detach", "--quiet", "--no-resolve-image", "--image", IMAGE_2, "--update-parallelism", "3", "--update-order", "start-first", "--update-monitor", "1ms", "web"])?;
+        self.docker(&[
+            "service",
+            "update",
+            "--detach",
+            "--quiet",
+            "--no-resolve-image",
+            "--image",
+            IMAGE_2,
+            "--update-parallelism",
+            "3",
+            "--update-order",
+            "start-first",
+            "--update-monitor",
+            "1ms",
+            "web",
+        ])?;
         self.wait(IMAGE_2, replicas)?;
         let took = start.elapsed();
         self.remove()?;
@@ -102,7 +117,20 @@ impl Swarm {
 
     fn create(&self, replicas: usize) -> anyhow::Result<()> {
         let replicas = replicas.to_string();
-        self.docker(&["service", "create", "--detach", "--quiet", "--no-resolve-image", "--stop-grace-period", "1s", "--name", "web", "--replicas", &replicas, IMAGE])?;
+        self.docker(&[
+            "service",
+            "create",
+            "--detach",
+            "--quiet",
+            "--no-resolve-image",
+            "--stop-grace-period",
+            "1s",
+            "--name",
+            "web",
+            "--replicas",
+            &replicas,
+            IMAGE,
+        ])?;
         Ok(())
     }
 
@@ -114,7 +142,11 @@ impl Swarm {
             if running.lines().count() >= replicas {
                 return Ok(());
             }
-            anyhow::ensure!(begin.elapsed() < PATIENCE, "Swarm runs {} of {replicas}", running.lines().count());
+            anyhow::ensure!(
+                begin.elapsed() < PATIENCE,
+                "Swarm runs {} of {replicas}",
+                running.lines().count()
+            );
             thread::sleep(Duration::from_millis(5));
         }
     }

@@ -22,7 +22,10 @@ impl Table {
         if !self.order.iter().any(|known| known == peer) {
             self.order.push(peer.to_owned());
         }
-        self.rounds.entry((peer.to_owned(), replicas, what)).or_default().push(took);
+        self.rounds
+            .entry((peer.to_owned(), replicas, what))
+            .or_default()
+            .push(took);
     }
 
     /// Prints a Markdown table of medians, each with its ratio to the first peer.
@@ -33,11 +36,17 @@ impl Table {
         for peer in &self.order {
             let cells = COLUMNS.map(|(replicas, what, _)| {
                 let figure = |peer: &str, what| self.rounds.get(&(peer.to_owned(), replicas, what)).map(|r| median(r));
-                let Some(took) = figure(peer, what) else { return "–".to_owned() };
+                let Some(took) = figure(peer, what) else {
+                    return "–".to_owned();
+                };
                 let base = self.order.first().and_then(|first| figure(first, "running"));
                 match base {
                     Some(base) if what != "rolled" => {
-                        format!("{} ({:.2})", milliseconds(took), took.as_secs_f64() / base.as_secs_f64())
+                        format!(
+                            "{} ({:.2})",
+                            milliseconds(took),
+                            took.as_secs_f64() / base.as_secs_f64()
+                        )
                     }
                     _ => milliseconds(took),
                 }

@@ -69,7 +69,10 @@ impl Towline {
                 .arg("-c")
                 .arg(format!("http.sslCAInfo={}", ca.display()))
                 .args(["clone", "--quiet"])
-                .arg(format!("https://towline:{}@127.0.0.1:{port}/git/towline.git", towline.token()?))
+                .arg(format!(
+                    "https://towline:{}@127.0.0.1:{port}/git/towline.git",
+                    towline.token()?
+                ))
                 .arg(towline.repo()))?;
             towline.git(&["config", "http.sslCAInfo", &ca.display().to_string()])?;
             identify(&towline.repo())?;
@@ -240,7 +243,10 @@ impl Towline {
             filters: Some(filters),
             ..EventsOptions::default()
         };
-        let stream = self.docker.events(Some(options)).filter_map(async |event| event.ok().map(|_| ()));
+        let stream = self
+            .docker
+            .events(Some(options))
+            .filter_map(async |event| event.ok().map(|_| ()));
         Ok(Box::pin(stream))
     }
 
@@ -263,7 +269,9 @@ impl Towline {
         thread::spawn(move || {
             let mut ready: HashMap<String, bool> = HashMap::new();
             for line in BufReader::new(out).lines().map_while(Result::ok) {
-                let Ok(event) = serde_json::from_str::<Value>(&line) else { continue };
+                let Ok(event) = serde_json::from_str::<Value>(&line) else {
+                    continue;
+                };
                 let pod = &event["object"];
                 let is_ready = pod["status"]["conditions"]
                     .as_array()
@@ -285,10 +293,20 @@ impl Towline {
         kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM)?;
         self.child.wait()?;
         let identity: Value = serde_json::from_str(&fs::read_to_string(self.data().join("agent/identity.json"))?)?;
-        let label = format!("label=dev.towline.node-uid={}", identity["node_uid"].as_str().unwrap_or("none"));
+        let label = format!(
+            "label=dev.towline.node-uid={}",
+            identity["node_uid"].as_str().unwrap_or("none")
+        );
         let host = format!("unix://{}", self.socket.display());
         // A run that broke off leaves its containers.
-        let left = run(Command::new("docker").args(["-H", &host, "ps", "-aq", "--filter", &format!("label={}", self.label()?)]))?;
+        let left = run(Command::new("docker").args([
+            "-H",
+            &host,
+            "ps",
+            "-aq",
+            "--filter",
+            &format!("label={}", self.label()?),
+        ]))?;
         for container in left.split_whitespace() {
             run(Command::new("docker").args(["-H", &host, "rm", "-f", container]))?;
         }
@@ -310,18 +328,27 @@ impl Drop for Towline {
 
 fn init(repo: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(repo)?;
-    run(Command::new("git").arg("-C").arg(repo).args(["init", "--quiet", "--initial-branch=main"]))?;
+    run(Command::new("git")
+        .arg("-C")
+        .arg(repo)
+        .args(["init", "--quiet", "--initial-branch=main"]))?;
     identify(repo)?;
     base(repo)?;
     run(Command::new("git").arg("-C").arg(repo).args(["add", "--all"]))?;
-    run(Command::new("git").arg("-C").arg(repo).args(["commit", "--quiet", "-m", "Begin"]))?;
+    run(Command::new("git")
+        .arg("-C")
+        .arg(repo)
+        .args(["commit", "--quiet", "-m", "Begin"]))?;
     Ok(())
 }
 
 /// What always stays: a repository that declares nothing at all would hold its last deletion.
 fn base(repo: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(repo.join("namespaces/bench"))?;
-    fs::write(repo.join("namespaces/bench/base.yaml"), manifest(0, 0).replace("settings-0", "base"))?;
+    fs::write(
+        repo.join("namespaces/bench/base.yaml"),
+        manifest(0, 0).replace("settings-0", "base"),
+    )?;
     Ok(())
 }
 
@@ -356,7 +383,9 @@ fn launch(binary: &Path, socket: &Path, dir: &Path, port: u16, push: bool) -> an
 pub(crate) async fn notice_to_desired(arguments: &Arguments) -> anyhow::Result<Vec<Duration>> {
     let mut towline = Towline::start(&arguments.towline, &arguments.docker, false).await?;
     for index in 0..arguments.manifests {
-        let file = towline.repo().join(format!("namespaces/team-{}/settings-{index}.yaml", index % 100));
+        let file = towline
+            .repo()
+            .join(format!("namespaces/team-{}/settings-{index}.yaml", index % 100));
         fs::create_dir_all(file.parent().context("a file lies in a folder")?)?;
         fs::write(file, manifest(index, 0))?;
     }

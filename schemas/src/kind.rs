@@ -557,9 +557,7 @@ impl Kind {
         let word = word.to_lowercase();
         KINDS
             .iter()
-            .find(|info| {
-                info.plural == word || info.singular() == word || info.short_names.contains(&word.as_str())
-            })
+            .find(|info| info.plural == word || info.singular() == word || info.short_names.contains(&word.as_str()))
             .map(|info| info.kind)
     }
 }

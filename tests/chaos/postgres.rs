@@ -71,10 +71,24 @@ fn a_database_restored_from_an_older_copy_ends_in_the_declared_state() -> anyhow
     cluster.launch()?;
     cluster.sync(0);
     cluster.wait_status(&commit, "converged");
-    let after = cluster.wait_running(3);
+    // The pod that the older copy does not know is made anew. Its old container is not taken for an
+    // orphan, because what named it may come back: it keeps running and is reported.
+    let after = cluster.wait_running(4);
     assert!(
         running.iter().all(|container| after.contains(container)),
         "{running:?}\n{after:?}"
     );
+    let pods = cluster.kubectl(&["get", "pods", "-n", "shop", "--no-headers"])?;
+    assert_eq!(pods.matches("1/1").count(), 3, "{pods}");
+    wait("the unclaimed container to be reported", PATIENCE, || {
+        let nodes = cluster
+            .kubectl(&["get", "nodes", "-o", "yaml"])
+            .map_err(|error| error.to_string())?;
+        if nodes.contains("UnclaimedContainers") {
+            Ok(())
+        } else {
+            Err(nodes)
+        }
+    });
     Ok(())
 }

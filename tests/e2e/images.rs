@@ -153,7 +153,7 @@ fn images_are_pulled_as_their_policy_says() -> anyhow::Result<()> {
     cluster.repository.commit("Remove them")?;
     cluster.wait_running(0);
     for image in [&there, &later, &never] {
-        let _ = cluster.docker(&["rmi", image]);
+        let _ = cluster.docker(&["rmi", "--force", image]);
     }
     Ok(())
 }

@@ -297,16 +297,14 @@ fn kubectl_follows_and_deletes_and_git_decides() -> anyhow::Result<()> {
     let said = cluster.kubectl(&["-n", "shop", "rollout", "status", "deployment/web", "--timeout=30s"])?;
     assert!(said.contains("successfully rolled out"), "{said}");
     watch.wait_lines(3, "deployment.apps/web");
-    table.wait_lines(2, "ContainerCreating");
+    table.wait_lines(2, "Pending");
     table.wait_lines(2, "Terminating");
-    let after = pods("app=web")?;
-    assert!(before.iter().all(|pod| !after.contains(pod)), "{before:?}\n{after:?}");
-
-    // An owned pod can be deleted: the command returns when it has gone, and another takes its place.
-    let victim = wait("two pods", PATIENCE, || match pods("app=web") {
-        Ok(pods) if pods.len() == 2 => Ok(pods[0].clone()),
+    let victim = wait("the old pods to have gone", PATIENCE, || match pods("app=web") {
+        Ok(after) if after.len() == 2 && before.iter().all(|pod| !after.contains(pod)) => Ok(after[0].clone()),
         other => Err(format!("{other:?}")),
     });
+
+    // An owned pod can be deleted: the command returns when it has gone, and another takes its place.
     let said = cluster.kubectl(&["-n", "shop", "delete", &victim, "--timeout=30s"])?;
     assert!(said.contains("deleted"), "{said}");
     assert!(!pods("app=web")?.contains(&victim));

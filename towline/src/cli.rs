@@ -176,7 +176,12 @@ pub(crate) struct NodeArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) node_name: Option<String>,
     /// The Docker socket
-    #[arg(long, default_value = "/var/run/docker.sock", value_name = "SOCKET", env = "TOWLINE_DOCKER")]
+    #[arg(
+        long,
+        default_value = "/var/run/docker.sock",
+        value_name = "SOCKET",
+        env = "TOWLINE_DOCKER"
+    )]
     pub(crate) docker: PathBuf,
     /// The range that this node's pods get their addresses from
     #[arg(long, default_value = "10.88.0.0/24", value_name = "CIDR")]

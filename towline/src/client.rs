@@ -95,7 +95,9 @@ impl Server {
         let cluster = find(config.clusters, &context.cluster, "cluster")?;
         let user = find(config.users, &context.user, "user")?;
         let ca = match (cluster.certificate_authority_data, cluster.certificate_authority) {
-            (Some(data), _) => BASE64_STANDARD.decode(data).context("certificate-authority-data is not base64")?,
+            (Some(data), _) => BASE64_STANDARD
+                .decode(data)
+                .context("certificate-authority-data is not base64")?,
             (None, Some(file)) => std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?,
             (None, None) => bail!("{} names no certificate authority", path.display()),
         };
@@ -118,7 +120,9 @@ impl Server {
         for certificate in CertificateDer::pem_slice_iter(ca) {
             roots.add(certificate.context("the certificate authority is not PEM")?)?;
         }
-        let tls = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let tls = ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
         let authority = if host.contains(':') {
             format!("[{host}]:{port}")
         } else {

@@ -1,5 +1,9 @@
 //! How answers are printed: for people in colour where a terminal is, JSON and YAML for scripts.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is where the command line prints")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this is where the command line prints"
+)]
 
 use anstream::{eprintln, println};
 use comfy_table::{Cell, Color, ContentArrangement, Table, presets};

@@ -61,7 +61,11 @@ pub(crate) async fn agent(args: AgentArgs) -> anyhow::Result<ExitCode> {
 
 fn log_to_stderr() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
 }
 
 /// A token that SIGTERM and SIGINT cancel; a second signal ends the process at once.

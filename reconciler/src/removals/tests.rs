@@ -69,9 +69,11 @@ impl Shop {
     fn take(&mut self) -> bool {
         let changes: Vec<Change> = self.watch.ready().expect("it keeps up");
         let view = self.store.view();
-        changes.iter().fold(false, |ended, change| {
-            self.removals.take(&view, change.old.as_ref(), change.new.as_ref()) || ended
-        })
+        let mut ended = false;
+        for change in &changes {
+            ended |= self.removals.take(&view, change.old.as_ref(), change.new.as_ref());
+        }
+        ended
     }
 
     fn going(&self) -> Vec<Key> {

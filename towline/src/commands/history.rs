@@ -30,7 +30,9 @@ pub(crate) async fn run(args: &HistoryArgs) -> anyhow::Result<ExitCode> {
             })
             .collect();
         output::table(
-            ["REVISION", "COMMIT", "AT", "CHANGED", "DROPPED", "HELD", "AUTHOR", "SUBJECT"],
+            [
+                "REVISION", "COMMIT", "AT", "CHANGED", "DROPPED", "HELD", "AUTHOR", "SUBJECT",
+            ],
             rows,
         );
     })?;

@@ -46,7 +46,9 @@ fn server(args: &HookArgs) -> anyhow::Result<Server> {
 async fn check(args: &HookArgs, push: &Push) -> anyhow::Result<ExitCode> {
     let ask = async {
         let body = serde_json::to_vec(push)?;
-        server(args)?.json::<Verdict>("POST", "/towline/v1/push/check", body).await
+        server(args)?
+            .json::<Verdict>("POST", "/towline/v1/push/check", body)
+            .await
     };
     let verdict = match tokio::time::timeout(CHECK_LIMIT, ask).await {
         Ok(Ok(verdict)) => verdict,
@@ -59,7 +61,11 @@ async fn check(args: &HookArgs, push: &Push) -> anyhow::Result<ExitCode> {
     for line in &verdict.lines {
         output::line(line);
     }
-    Ok(if verdict.accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if verdict.accepted {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Prints the rollout. The push is accepted whatever happens here, so trouble is only told.
@@ -74,7 +80,9 @@ async fn follow(args: &HookArgs, push: &Push) -> anyhow::Result<ExitCode> {
         anyhow::Ok(())
     };
     if let Err(error) = tell.await {
-        output::line(format!("the push is accepted, but its rollout cannot be followed: {error:#}"));
+        output::line(format!(
+            "the push is accepted, but its rollout cannot be followed: {error:#}"
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -37,8 +37,12 @@ pub(crate) fn exit_code(outcome: Outcome) -> ExitCode {
 
 pub(crate) fn kubeconfig(client: &cli::Client) -> anyhow::Result<ExitCode> {
     let path = client::kubeconfig_path(client);
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("no kubeconfig at {}: start `towline up` first, or name its --data-dir", path.display()))?;
+    let text = std::fs::read_to_string(&path).with_context(|| {
+        format!(
+            "no kubeconfig at {}: start `towline up` first, or name its --data-dir",
+            path.display()
+        )
+    })?;
     output::line(text.trim_end());
     Ok(ExitCode::SUCCESS)
 }

@@ -19,7 +19,9 @@ pub(crate) async fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
     let answer: Answer = server
         .json("GET", &format!("/towline/v1/plan?head={head}"), Vec::new())
         .await?;
-    output::print(args.output.output, &answer.plan, |_| output::line(answer.text.trim_end()))?;
+    output::print(args.output.output, &answer.plan, |_| {
+        output::line(answer.text.trim_end())
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -43,7 +43,10 @@ pub(crate) async fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
 
 fn print(status: &Status) {
     let commit = status.commit.as_ref().map_or("no commit yet", |commit| commit.short());
-    output::line(format!("branch {} at {commit}, revision {}", status.branch, status.revision));
+    output::line(format!(
+        "branch {} at {commit}, revision {}",
+        status.branch, status.revision
+    ));
     if let Some(error) = &status.source_error {
         output::line(format!("source: {error}"));
     }
@@ -92,12 +95,14 @@ fn print_report(report: &Report) {
         .values()
         .flat_map(|unit| &unit.objects)
         .filter(|(_, object)| object.outcome != Outcome::Converged)
-        .map(|(key, object)| [
+        .map(|(key, object)| {
+            [
                 key.into(),
                 output::outcome_cell(object.outcome),
                 place(object).into(),
                 object.reason.as_str().into(),
-            ])
+            ]
+        })
         .collect();
     if !worse.is_empty() {
         output::line("");
@@ -108,7 +113,13 @@ fn print_report(report: &Report) {
     let nodes = report
         .nodes
         .iter()
-        .map(|(name, node)| [name.into(), output::outcome_cell(node.outcome), node.reason.as_str().into()])
+        .map(|(name, node)| {
+            [
+                name.into(),
+                output::outcome_cell(node.outcome),
+                node.reason.as_str().into(),
+            ]
+        })
         .collect();
     output::table(["NODE", "OUTCOME", "REASON"], nodes);
 
@@ -127,10 +138,10 @@ fn print_report(report: &Report) {
 }
 
 fn place(object: &ObjectReport) -> String {
-    object
-        .position
-        .as_ref()
-        .map_or_else(|| "-".to_owned(), |position| format!("{}:{}", position.file, position.line))
+    object.position.as_ref().map_or_else(
+        || "-".to_owned(),
+        |position| format!("{}:{}", position.file, position.line),
+    )
 }
 
 /// `FILE:LINE:COLUMN: error: MESSAGE`, as editors and CI logs understand it.

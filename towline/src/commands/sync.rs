@@ -54,10 +54,15 @@ pub(crate) async fn run(args: &SyncArgs) -> anyhow::Result<ExitCode> {
         let Some(line) = line else {
             bail!("the server ended before the outcome was known; `towline status` shows how it stands");
         };
-        let line: Line = serde_json::from_str(&line).with_context(|| format!("the answer is not understood: {line}"))?;
+        let line: Line =
+            serde_json::from_str(&line).with_context(|| format!("the answer is not understood: {line}"))?;
         output::print(args.output.output, &line, |line| match line {
             Line::Progress { message } => output::line(message),
-            Line::Outcome { outcome, commit, message } => {
+            Line::Outcome {
+                outcome,
+                commit,
+                message,
+            } => {
                 let commit = commit.as_ref().map_or("", |commit| commit.short());
                 output::line(format!("{commit} {}: {message}", output::outcome(*outcome)).trim());
             }

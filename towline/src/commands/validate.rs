@@ -9,14 +9,25 @@ use crate::{cli::ValidateArgs, commands::status, output};
 
 pub(crate) fn run(args: &ValidateArgs) -> anyhow::Result<ExitCode> {
     let found = gitsync::validate(&args.path)?;
-    let errors = found.problems.iter().filter(|problem| problem.severity == Severity::Error).count();
+    let errors = found
+        .problems
+        .iter()
+        .filter(|problem| problem.severity == Severity::Error)
+        .count();
     let warnings = found.problems.len() - errors;
     let answer = json!({"objects": found.objects, "errors": errors, "warnings": warnings, "problems": found.problems});
     output::print(args.output.output, &answer, |_| {
         for problem in &found.problems {
             output::line(status::problem(problem));
         }
-        output::line(format!("{} objects, {errors} errors, {warnings} warnings", found.objects));
+        output::line(format!(
+            "{} objects, {errors} errors, {warnings} warnings",
+            found.objects
+        ));
     })?;
-    Ok(if errors > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if errors > 0 {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }

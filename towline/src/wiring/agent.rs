@@ -38,7 +38,16 @@ pub(crate) async fn beside(server: &Server, args: &NodeArgs) -> anyhow::Result<A
         key: made.key_pem,
     };
     let ca = server.authority.ca_pem().as_bytes().to_vec();
-    start(&node, args, &server.data_dir, &server.url, ca, credentials, server.clock.clone()).await
+    start(
+        &node,
+        args,
+        &server.data_dir,
+        &server.url,
+        ca,
+        credentials,
+        server.clock.clone(),
+    )
+    .await
 }
 
 /// Starts an agent on its own. Its certificate is asked for once, with the join token, and kept.
@@ -109,7 +118,8 @@ async fn ask_for_certificate(node: &str, args: &AgentArgs, ca: &[u8]) -> anyhow:
     params.distinguished_name.push(DnType::OrganizationName, "system:nodes");
     let request = params.serialize_request(&key)?.pem()?;
     loop {
-        let path = format!("/towline/v1/nodes/{node}/certificate");
+        let machine = agents::machine_id().unwrap_or_default();
+        let path = format!("/towline/v1/nodes/{node}/certificate?machine={machine}");
         match server.text("POST", &path, request.clone().into_bytes()).await {
             Ok(certificate) => {
                 return Ok(Credentials {

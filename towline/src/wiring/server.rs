@@ -64,9 +64,18 @@ pub(crate) async fn start(args: &ServerArgs, shutdown: &CancellationToken) -> an
     let (store, postgres) = open_store(args, &data_dir, clock.clone()).await?;
     let authority = Arc::new(Authority::open(&store, clock.now()).await?);
     files::write(&data_dir.join("ca.pem"), authority.ca_pem().as_bytes())?;
-    files::write(&data_dir.join("admin-token"), format!("{}\n", authority.admin_token()).as_bytes())?;
-    files::write(&data_dir.join("join-token"), format!("{}\n", authority.bootstrap_token()).as_bytes())?;
-    files::write(&data_dir.join("cluster-id"), format!("{}\n", store.cluster()).as_bytes())?;
+    files::write(
+        &data_dir.join("admin-token"),
+        format!("{}\n", authority.admin_token()).as_bytes(),
+    )?;
+    files::write(
+        &data_dir.join("join-token"),
+        format!("{}\n", authority.bootstrap_token()).as_bytes(),
+    )?;
+    files::write(
+        &data_dir.join("cluster-id"),
+        format!("{}\n", store.cluster()).as_bytes(),
+    )?;
 
     let work = CancellationToken::new();
     let serving = CancellationToken::new();
@@ -101,8 +110,13 @@ pub(crate) async fn start(args: &ServerArgs, shutdown: &CancellationToken) -> an
             }
         }
     });
-    let reconcilers =
-        reconciler::start(store.clone(), clock.clone(), work.clone(), reconciler::Options::default()).await;
+    let reconcilers = reconciler::start(
+        store.clone(),
+        clock.clone(),
+        work.clone(),
+        reconciler::Options::default(),
+    )
+    .await;
 
     let server = Server {
         data_dir,
@@ -123,7 +137,7 @@ pub(crate) async fn start(args: &ServerArgs, shutdown: &CancellationToken) -> an
     tracing::info!(server = server.url, kubeconfig = %kubeconfig.display(), "ready");
     if builtin {
         tracing::info!(
-            "to push: git -c http.sslCAInfo={ca} remote add towline https://towline@{host}/git/{BUILTIN} \
+            "to push: git remote add towline https://towline@{host}/git/{BUILTIN} \
              && git config http.https://{host}/.sslCAInfo {ca} (the password is in {token})",
             ca = server.data_dir.join("ca.pem").display(),
             host = reachable(address),
@@ -170,7 +184,11 @@ fn start_git(
     work: &CancellationToken,
 ) -> anyhow::Result<Git> {
     let (source, builtin) = match &args.repo {
-        Some(repo) => (repo.parse::<gitsync::Source>().with_context(|| format!("--repo {repo}"))?, None),
+        Some(repo) => (
+            repo.parse::<gitsync::Source>()
+                .with_context(|| format!("--repo {repo}"))?,
+            None,
+        ),
         None => {
             let dir = data_dir.join("git").join(BUILTIN);
             let hook = gitsync::Hook {
@@ -219,7 +237,8 @@ fn secrets(args: &WebhookArgs) -> anyhow::Result<Secrets> {
         (Sender::Generic, &args.webhook_generic_secret),
     ] {
         let Some(file) = file else { continue };
-        let secret = std::fs::read(file).with_context(|| format!("the webhook secret {} cannot be read", file.display()))?;
+        let secret =
+            std::fs::read(file).with_context(|| format!("the webhook secret {} cannot be read", file.display()))?;
         let secret = secret.trim_ascii().to_vec();
         anyhow::ensure!(!secret.is_empty(), "the webhook secret {} is empty", file.display());
         secrets.0.insert(sender, secret);
@@ -303,6 +322,10 @@ impl Server {
             postgres.stop().await;
         }
         tracing::info!("ended");
-        Ok(if self.broken.is_cancelled() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        Ok(if self.broken.is_cancelled() {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        })
     }
 }

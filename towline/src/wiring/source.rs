@@ -62,10 +62,7 @@ impl Source for Git {
                 refname: update.reference.clone(),
             })
             .collect();
-        let verdict = self
-            .sync
-            .check_push(PushCheck { object_dirs, updates })
-            .await;
+        let verdict = self.sync.check_push(PushCheck { object_dirs, updates }).await;
         Verdict {
             accepted: verdict.accepted,
             lines: verdict.lines,
