@@ -1,6 +1,12 @@
 //! Image references, pull policies, who may pull, and which images the node is known to have.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use k8s_openapi::api::core::v1::Container as ContainerSpec;
@@ -159,18 +165,27 @@ fn login(server: &str, entry: &Value) -> Credentials {
     }
 }
 
-/// Images that the node is known to have, so that a start asks its runtime for nothing. Forgotten
-/// whole when any image comes or goes.
+/// Images that the node is known to have, so that a start asks its runtime for nothing. All are
+/// looked at anew when any image comes or goes.
 #[derive(Debug, Default)]
 pub(crate) struct Images {
-    known: Mutex<HashMap<Arc<str>, Arc<Image>>>,
+    known: Mutex<HashMap<Arc<str>, Known>>,
+    /// Counts what made earlier knowledge doubtful.
+    age: AtomicU64,
     /// The digests of images by id. These never change, so they outlive what is forgotten.
     digests: Mutex<HashMap<Arc<str>, String>>,
 }
 
+#[derive(Debug)]
+struct Known {
+    image: Arc<Image>,
+    age: u64,
+}
+
 impl Images {
+    /// Makes what is known doubtful: the next start looks again.
     pub(crate) fn forget(&self) {
-        self.known.lock().clear();
+        self.age.fetch_add(1, Ordering::SeqCst);
     }
 
     /// # Errors
@@ -180,26 +195,36 @@ impl Images {
         runtime: &dyn Runtime,
         reference: &str,
     ) -> Result<Option<Arc<Image>>, RuntimeError> {
-        if let Some(image) = self.known.lock().get(reference) {
-            return Ok(Some(image.clone()));
+        // Read before the look, so that a change during it makes its result doubtful too.
+        let age = self.age.load(Ordering::SeqCst);
+        if let Some(known) = self.known.lock().get(reference)
+            && known.age == age
+        {
+            return Ok(Some(known.image.clone()));
         }
         let found = runtime.image(reference).await?.map(Arc::new);
         if let Some(image) = &found {
             if let Some(digest) = image.digests.first() {
                 self.digests.lock().insert(image.id.clone(), digest.clone());
             }
-            self.known.lock().insert(reference.into(), image.clone());
+            let known = Known {
+                image: image.clone(),
+                age,
+            };
+            self.known.lock().insert(reference.into(), known);
+        } else {
+            self.known.lock().remove(reference);
         }
         Ok(found)
     }
 
-    /// The id of an image that was found before.
+    /// The id of an image that was found before, the one that a container was just made of.
     #[must_use]
     pub(crate) fn id(&self, reference: &str) -> Arc<str> {
         self.known
             .lock()
             .get(reference)
-            .map(|image| image.id.clone())
+            .map(|known| known.image.id.clone())
             .unwrap_or_else(|| "".into())
     }
 
