@@ -220,6 +220,8 @@ impl Driver {
         for work in touched {
             self.queue.add(work);
         }
+        // What an earlier wave waited for may have been reverted or removed: look at the gates again.
+        self.open_waves();
     }
 
     fn take_revision(&mut self) {

@@ -300,10 +300,18 @@ impl Server {
         }
     }
 
-    /// Ends when the server cannot go on.
+    /// Ends when the server cannot go on: its API ended, or another server took over its database.
+    /// What it serves from memory would only grow older, so it must not serve any longer.
     pub(crate) async fn failed(&self) -> &'static str {
-        self.broken.cancelled().await;
-        "the API server ended"
+        let mut office = self.store.office();
+        let lost = async { office.wait_for(|office| *office == store::Office::Lost).await.is_ok() };
+        tokio::select! {
+            () = self.broken.cancelled() => "the API server ended",
+            true = lost => {
+                self.broken.cancel();
+                "another server leads with this database now"
+            }
+        }
     }
 
     /// Ends everything in order: git and reconcilers, then the API, the store, and its Postgres.
