@@ -10,9 +10,9 @@ mod status;
 
 use std::{sync::Arc, time::Duration};
 
-use k8s_openapi::api::{apps::v1::DeploymentSpec, core::v1::PodTemplateSpec};
+use k8s_openapi::api::apps::v1::DeploymentSpec;
 use rustc_hash::FxHashMap;
-use schemas::{Key, Kind, Now, Object, Uid, labels, selector::Selector, template};
+use schemas::{Key, Kind, Now, Object, Uid, labels, template};
 use store::Class;
 
 use crate::{
@@ -79,18 +79,10 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
             return plan;
         }
     };
-    let selector = match Selector::from_label_selector(&spec.selector) {
-        Ok(selector) if !selector.is_everything() => selector,
-        Ok(_) => {
-            plan.wait(
-                object.key(),
-                "SelectingAll",
-                "its selector is empty and would select all pods; name labels in it",
-            );
-            return plan;
-        }
-        Err(error) => {
-            plan.wait(object.key(), "InvalidSelector", error.to_string());
+    let selector = match owners::selector(object) {
+        Ok(selector) => selector,
+        Err(reason) => {
+            plan.waiting.push((object.key(), reason));
             return plan;
         }
     };
@@ -213,7 +205,7 @@ impl<'a> Rollout<'a> {
             if let Some(labels) = own.metadata.as_mut().and_then(|meta| meta.labels.as_mut()) {
                 labels.remove(labels::POD_TEMPLATE_HASH);
             }
-            may_equal(&own, &self.spec.template) && template::equal(&own, &self.spec.template)
+            template::equal(&own, &self.spec.template)
         });
     }
 
@@ -258,28 +250,10 @@ impl<'a> Rollout<'a> {
     }
 }
 
-/// What no defaulting can make equal is told apart here, before the whole is compared.
-fn may_equal(a: &PodTemplateSpec, b: &PodTemplateSpec) -> bool {
-    let images = |template: &PodTemplateSpec| -> Vec<(String, Option<String>)> {
-        let containers = template.spec.iter().flat_map(|spec| &spec.containers);
-        containers
-            .map(|container| (container.name.clone(), container.image.clone()))
-            .collect()
-    };
-    let annotations = |template: &PodTemplateSpec| {
-        let meta = template.metadata.as_ref();
-        meta.and_then(|meta| meta.annotations.clone()).unwrap_or_default()
-    };
-    images(a) == images(b) && annotations(a) == annotations(b)
-}
-
 /// The key of a Deployment that controls `set`.
 #[must_use]
 pub fn controller_of(set: &Object) -> Option<Key> {
-    let owner = set
-        .controller()
-        .filter(|owner| owner.kind == Kind::Deployment.info().name)?;
-    Some(Key::namespaced(Kind::Deployment, set.namespace(), &owner.name))
+    owners::controller_of(set, &[Kind::Deployment])
 }
 
 /// Replaces the Deployment's own annotations, if they change.

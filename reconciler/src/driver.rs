@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Options, deployment, events,
+    Options, daemonset, deployment, events,
     execute::{self, Done, Failure, Retry},
     garbage,
     ids::Ids,
@@ -56,6 +56,7 @@ enum World {
     Release(release::World),
     Deployment(deployment::World),
     ReplicaSet(replicaset::World),
+    DaemonSet(daemonset::World),
     Scheduler(scheduler::World),
     Garbage(garbage::World),
     Nodes(nodes::World),
@@ -72,6 +73,7 @@ impl World {
             Self::Release(world) => release::plan(&world, now, ids),
             Self::Deployment(world) => deployment::plan(&world, now, ids),
             Self::ReplicaSet(world) => replicaset::plan(&world, now, ids),
+            Self::DaemonSet(world) => daemonset::plan(&world, now, ids),
             Self::Scheduler(world) => scheduler::plan(&world, now),
             Self::Garbage(world) => garbage::plan(&world, now),
             Self::Nodes(world) => nodes::plan(&world, now),
@@ -304,6 +306,10 @@ impl Driver {
             Controller::ReplicaSets => {
                 let failure = self.failures.get(works.first()?).cloned();
                 World::ReplicaSet(observe::replica_set(&view, &self.index, key, failure)?)
+            }
+            Controller::DaemonSets => {
+                let failure = self.failures.get(works.first()?).cloned();
+                World::DaemonSet(observe::daemon_set(&view, &self.index, key, failure)?)
             }
             Controller::Scheduler => World::Scheduler(observe::scheduler(&view, &mut self.index)),
             Controller::Garbage => World::Garbage(observe::garbage(&view, key)?),

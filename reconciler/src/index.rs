@@ -17,10 +17,13 @@ use schemas::{Key, Kind, Now, Object, Uid, Unit};
 use store::{Change, Desired, View};
 
 use crate::{
+    daemonset,
+    failures::Failures,
     garbage, namespace, nodes, pod_garbage, pods,
     queue::{Controller, Work},
     release::{self, autoscaling, waves},
     removals::Removals,
+    revision,
     scheduler::cluster::Cluster,
 };
 
@@ -46,6 +49,7 @@ pub(crate) struct Index {
     finished: BTreeSet<(Option<Timestamp>, Key)>,
     /// Nodes that are gone although pods are bound to them, since when.
     missing: BTreeMap<Arc<str>, Duration>,
+    failures: Failures,
     pub(crate) taints: nodes::Seen,
     pub(crate) cluster: Cluster,
     /// Pods that did not fit may fit now.
@@ -112,6 +116,8 @@ impl Index {
             (Kind::Namespace, Controller::Namespaces),
             (Kind::Deployment, Controller::Deployments),
             (Kind::ReplicaSet, Controller::ReplicaSets),
+            (Kind::ReplicationController, Controller::ReplicaSets),
+            (Kind::DaemonSet, Controller::DaemonSets),
         ] {
             all.extend(view.list(kind, None).map(|object| each(controller, object.key())));
         }
@@ -218,7 +224,12 @@ impl Index {
         }
         match key.kind {
             Kind::Pod => self.take_pod(key, old, new, now, touched),
-            Kind::ReplicaSet => self.take_stray(key, new),
+            Kind::ReplicaSet | Kind::ControllerRevision => self.take_stray(key, new),
+            Kind::DaemonSet => {
+                if let Some(old) = old.filter(|old| new.is_none_or(|new| new.uid() != old.uid())) {
+                    self.failures.forget(&old.uid());
+                }
+            }
             Kind::Deployment => {
                 let progress = new.and_then(|new| pods::condition(new, "Progressing")?["lastUpdateTime"].as_str());
                 if let Some(object) = new.or(old) {
@@ -229,7 +240,7 @@ impl Index {
                     }
                 }
             }
-            Kind::Node => self.take_node(key, new, now, touched),
+            Kind::Node => self.take_node(view, key, new, now, touched),
             Kind::HorizontalPodAutoscaler => {
                 for target in self.scaled.take(old, new) {
                     if self.desired.rows.contains_key(&target) {
@@ -277,6 +288,13 @@ impl Index {
         if self.cluster.pending().get(key).is_some_and(|pending| !pending.parked) {
             touched.push(Work::all(Controller::Scheduler));
         }
+        if let Some(new) = new
+            && pods::phase(new) == "Failed"
+            && old.is_none_or(|old| old.uid() != new.uid() || pods::phase(old) != "Failed")
+            && let Some((owner, place, mark)) = place(new)
+        {
+            self.failures.note(owner, place, mark, now.monotonic);
+        }
         match new {
             Some(new) if pods::is_ready(new) => {
                 self.ready_since.entry(uid).or_insert(now.monotonic);
@@ -303,11 +321,17 @@ impl Index {
         }
     }
 
-    fn take_node(&mut self, key: &Key, new: Option<&Arc<Object>>, now: Now, touched: &mut Touched) {
+    fn take_node(&mut self, view: &View<'_>, key: &Key, new: Option<&Arc<Object>>, now: Now, touched: &mut Touched) {
         self.had_node = true;
+        let before = self.cluster.facts_of(&key.name).cloned();
         if self.cluster.put_node(&key.name, new.map(|new| &**new)) {
             self.retry_parked = true;
             touched.push(Work::all(Controller::Scheduler));
+            let after = self.cluster.facts_of(&key.name);
+            let minding = view
+                .list(Kind::DaemonSet, None)
+                .filter(|set| daemonset::minds(set, before.as_deref(), after.map(|after| &**after)));
+            touched.extend(minding.map(|set| Work::new(Controller::DaemonSets, set.key())));
         }
         if new.is_some() {
             self.missing.remove(&key.name);
@@ -335,6 +359,12 @@ impl Index {
 
     pub(crate) fn ready_since(&self, uid: &Uid) -> Option<Duration> {
         self.ready_since.get(uid).copied()
+    }
+
+    /// When (monotonic) a failed pod may be replaced, if it is not at once.
+    pub(crate) fn not_before(&self, pod: &Object) -> Option<Duration> {
+        let (owner, place, mark) = place(pod).filter(|_| pods::phase(pod) == "Failed")?;
+        self.failures.not_before(&owner, &place, mark)
     }
 
     pub(crate) fn progress_seen(&self, deployment: &Object) -> Option<Duration> {
@@ -372,6 +402,17 @@ impl Index {
     pub(crate) fn forget_missing(&mut self, node: &str) {
         self.missing.remove(node);
     }
+}
+
+/// Whose pod this is, at which of its owner's places, and of which revision: for owners that make one
+/// pod for each of their places.
+fn place(pod: &Object) -> Option<(Uid, Arc<str>, &str)> {
+    let owner = pod.controller()?;
+    let place = match daemonset::controller_of(pod) {
+        Some(_) => daemonset::place(pod)?,
+        None => return None,
+    };
+    Some((owner.uid.as_str().into(), place, revision::mark_of(pod).unwrap_or("")))
 }
 
 fn remove_from<K: Ord>(map: &mut BTreeMap<K, BTreeSet<Key>>, at: &K, key: &Key) {

@@ -5,10 +5,12 @@
 //! keys, back-off for each, a periodic look at everything. Kubernetes' documented semantics of v1.33
 //! are the specification.
 
+pub mod daemonset;
 pub mod deployment;
 mod driver;
 pub mod events;
 pub mod execute;
+mod failures;
 pub mod garbage;
 pub mod ids;
 mod index;
@@ -24,7 +26,9 @@ pub mod release;
 mod removals;
 pub mod replicaset;
 pub mod report;
+mod revision;
 pub mod scheduler;
+mod share;
 #[cfg(test)]
 mod simulation;
 

@@ -1,5 +1,7 @@
 //! Builds the small world that a plan is made from, out of the store's copy and the index.
 
+mod workloads;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -8,8 +10,10 @@ use store::{Heartbeats, Store, View};
 
 use crate::{
     deployment, events, garbage, index::Index, namespace, nodes, plan::Reason, pod_garbage, pods, release, replicaset,
-    report, scheduler,
+    report, revision, scheduler,
 };
+
+pub(crate) use workloads::daemon_set;
 
 /// One namespace.
 pub(crate) fn namespace(view: &View<'_>, key: &Key) -> namespace::World {
@@ -354,7 +358,7 @@ fn removing(index: &Index, verdict: &release::budget::Verdict) -> BTreeMap<Unit,
 /// The pods of a workload's current content.
 fn current_pods(view: &View<'_>, workload: &Arc<Object>) -> Vec<Arc<Object>> {
     match workload.kind {
-        Kind::ReplicaSet => controlled(view, &workload.uid(), Kind::Pod),
+        Kind::ReplicaSet | Kind::ReplicationController => controlled(view, &workload.uid(), Kind::Pod),
         Kind::Deployment => {
             let revision = workload.annotation(labels::REVISION);
             let sets = controlled(view, &workload.uid(), Kind::ReplicaSet);
@@ -364,6 +368,14 @@ fn current_pods(view: &View<'_>, workload: &Arc<Object>) -> Vec<Arc<Object>> {
             current
                 .map(|set| controlled(view, &set.uid(), Kind::Pod))
                 .unwrap_or_default()
+        }
+        Kind::DaemonSet => {
+            let revisions = controlled(view, &workload.uid(), Kind::ControllerRevision);
+            let newest = revisions.iter().max_by_key(|it| revision::number(it));
+            let mark = newest.map(|newest| revision::mark(workload, newest));
+            let mut pods = controlled(view, &workload.uid(), Kind::Pod);
+            pods.retain(|pod| revision::mark_of(pod) == mark.as_deref());
+            pods
         }
         _ => Vec::new(),
     }

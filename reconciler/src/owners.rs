@@ -3,13 +3,47 @@
 use std::sync::Arc;
 
 use schemas::{
-    Now, Object,
+    Key, Kind, Now, Object,
     deletion::{self, DeleteOptions, Deletion, Propagation},
     selector::Selector,
 };
 use store::{Op, Write};
 
-use crate::plan::replace_of;
+use crate::plan::{Reason, replace_of};
+
+/// The pods that a workload's selector names.
+///
+/// # Errors
+/// Why it cannot be used: it is not valid, or it would select everything.
+pub(crate) fn selector(workload: &Object) -> Result<Selector, Reason> {
+    let written = workload.body.value().get("spec").and_then(|spec| spec.get("selector"));
+    let written = written.cloned().unwrap_or_default();
+    let read = if workload.kind == Kind::ReplicationController {
+        // The older way: labels that must be equal.
+        serde_json::from_value(written).map(|labels| Ok(Selector::of_labels(&labels)))
+    } else {
+        serde_json::from_value(written).map(|selector| Selector::from_label_selector(&selector))
+    };
+    match read {
+        Ok(Ok(selector)) if !selector.is_everything() => Ok(selector),
+        Ok(Ok(_)) => Err(Reason::new(
+            "SelectingAll",
+            "its selector is empty and would select all pods; name labels in it",
+        )),
+        Ok(Err(error)) => Err(Reason::new("InvalidSelector", error.to_string())),
+        Err(error) => Err(Reason::new("InvalidSelector", error.to_string())),
+    }
+}
+
+/// The key of the object that controls `object`, if it is of one of these kinds.
+pub(crate) fn controller_of(object: &Object, kinds: &[Kind]) -> Option<Key> {
+    let owner = object.controller()?;
+    let kind = kinds.iter().find(|kind| {
+        let info = kind.info();
+        owner.kind == info.name && owner.api_version == info.api_version()
+    })?;
+    Some(Key::namespaced(*kind, object.namespace(), &owner.name))
+}
 
 /// The writes that adopt strays that match, and release objects that no longer do.
 #[must_use]

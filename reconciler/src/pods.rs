@@ -3,7 +3,9 @@
 //! These read the status as it lies, without parsing all of it: a ReplicaSet of thousands looks at
 //! every pod it has.
 
-use schemas::Object;
+use std::time::Duration;
+
+use schemas::{Now, Object};
 use serde_json::{Value, json};
 
 #[must_use]
@@ -45,6 +47,13 @@ pub fn is_ready(pod: &Object) -> bool {
     condition(pod, "Ready").is_some_and(|ready| ready["status"] == "True")
 }
 
+/// How long until a pod counts as available: none if it is not ready, zero if it is available now.
+/// `since` is when (monotonic) it was first seen ready.
+#[must_use]
+pub fn ripens(pod: &Object, since: Option<Duration>, min_ready: Duration, now: Now) -> Option<Duration> {
+    is_ready(pod).then(|| (since.unwrap_or(now.monotonic) + min_ready).saturating_sub(now.monotonic))
+}
+
 /// The sum of the containers' restarts.
 #[must_use]
 pub fn restarts(pod: &Object) -> i64 {
@@ -83,6 +92,15 @@ pub fn set_condition(status: &mut Value, mut condition: Value) {
             *old = condition;
         }
         None => list.push(condition),
+    }
+}
+
+/// Sets a count of a status; one of zero is left out, as the API does.
+pub fn count(status: &mut Value, field: &str, count: i64) {
+    match status.as_object_mut() {
+        Some(status) if count == 0 => drop(status.remove(field)),
+        Some(status) => drop(status.insert(field.to_owned(), count.into())),
+        None => {}
     }
 }
 

@@ -1,10 +1,13 @@
-//! ReplicaSets: as many pods of one template as they say.
+//! ReplicaSets and ReplicationControllers: as many pods of one template as they say. The older kind
+//! differs from the newer one in how its selector is written, and in nothing else.
 //!
 //! <https://kubernetes.io/docs/concepts/workloads/controllers/replicaset/>
+//! <https://kubernetes.io/docs/concepts/workloads/controllers/replicationcontroller/>
+
+mod spec;
 
 use std::{cmp::Reverse, sync::Arc, time::Duration};
 
-use k8s_openapi::api::apps::v1::ReplicaSetSpec;
 use rustc_hash::FxHashMap;
 use schemas::{Body, Key, Kind, Now, Object, Uid, labels, selector::Selector, template};
 use serde_json::{Value, json};
@@ -14,10 +17,14 @@ use crate::{
     ids::Ids,
     owners,
     plan::{Plan, status_of},
-    pods::{condition, is_active, is_ready, phase, restarts, set_condition, stamp},
+    pods::{self, condition, is_active, is_ready, phase, restarts, set_condition, stamp},
 };
+use spec::Spec;
 
-/// What is looked at for one ReplicaSet.
+/// The kinds that this plan is for.
+pub const KINDS: [Kind; 2] = [Kind::ReplicaSet, Kind::ReplicationController];
+
+/// What is looked at for one ReplicaSet or ReplicationController.
 #[derive(Clone, Debug)]
 pub struct World {
     pub set: Arc<Object>,
@@ -31,7 +38,14 @@ pub struct World {
     pub failure: Option<String>,
 }
 
-const SOURCE: &str = "replicaset-controller";
+/// Who tells of pods made and removed.
+fn source(set: &Object) -> &'static str {
+    match set.kind {
+        Kind::ReplicationController => "replication-controller",
+        _ => "replicaset-controller",
+    }
+}
+
 /// Pods are made in batches of 1, 2, 4, …: a fault that hits them all is met once.
 const FIRST_BATCH: usize = 1;
 /// At most so many pods are made or removed in one look.
@@ -42,25 +56,17 @@ const BURST: usize = 500;
 pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
     let mut plan = Plan::default();
     let set = &*world.set;
-    let spec = match set.spec::<ReplicaSetSpec>() {
+    let spec = match Spec::read(set) {
         Ok(spec) => spec,
         Err(error) => {
             plan.wait(set.key(), "InvalidSpec", error.to_string());
             return plan;
         }
     };
-    let selector = match Selector::from_label_selector(&spec.selector) {
-        Ok(selector) if !selector.is_everything() => selector,
-        Ok(_) => {
-            plan.wait(
-                set.key(),
-                "SelectingAll",
-                "its selector is empty and would select all pods; name labels in it",
-            );
-            return plan;
-        }
-        Err(error) => {
-            plan.wait(set.key(), "InvalidSelector", error.to_string());
+    let selector = match owners::selector(set) {
+        Ok(selector) => selector,
+        Err(reason) => {
+            plan.waiting.push((set.key(), reason));
             return plan;
         }
     };
@@ -77,7 +83,7 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
     if let Some(delay) = requeue {
         plan.look_again(delay);
     }
-    let wanted = usize::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0);
+    let wanted = spec.replicas();
     let changes = !set.is_deleting() && active.len() != wanted;
     if status != set.status.as_deref().cloned().unwrap_or_default() && (!changes || world.failure.is_some()) {
         // When pods are about to come or go, the next look counts them.
@@ -96,9 +102,9 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
     plan
 }
 
-fn create(plan: &mut Plan, world: &World, spec: &ReplicaSetSpec, missing: usize, now: Now, ids: &mut Ids) {
+fn create(plan: &mut Plan, world: &World, spec: &Spec, missing: usize, now: Now, ids: &mut Ids) {
     let set = &*world.set;
-    let Some(template) = &spec.template else {
+    let Some(template) = spec.template() else {
         plan.wait(set.key(), "InvalidSpec", "it has no pod template");
         return;
     };
@@ -118,7 +124,7 @@ fn create(plan: &mut Plan, world: &World, spec: &ReplicaSetSpec, missing: usize,
         for _ in 0..size {
             let name = template::generated_name(&format!("{}-", set.name()), &ids.suffix());
             let pod = template::pod_from_template(template, &body, set, &name, &ids.uid(), now);
-            plan.note(SOURCE, set, "SuccessfulCreate", format!("Created pod: {name}"));
+            plan.note(source(set), set, "SuccessfulCreate", format!("Created pod: {name}"));
             writes.push(Write::new(Op::Create(pod)));
         }
         plan.writes(Class::Controller, "making pods", writes);
@@ -141,7 +147,7 @@ fn remove(plan: &mut Plan, world: &World, active: Vec<&Arc<Object>>, wanted: usi
     for pod in order.into_iter().take(count) {
         writes.extend(owners::delete(pod, None, now));
         plan.note(
-            SOURCE,
+            source(&world.set),
             &world.set,
             "SuccessfulDelete",
             format!("Deleted pod: {}", pod.name()),
@@ -183,12 +189,11 @@ fn rank(pod: &Object, on_node: &FxHashMap<Arc<str>, usize>, world: &World) -> im
 }
 
 /// The status, and when a pod that is ready will be available.
-fn status(world: &World, spec: &ReplicaSetSpec, active: &[&Arc<Object>], now: Now) -> (Value, Option<Duration>) {
+fn status(world: &World, spec: &Spec, active: &[&Arc<Object>], now: Now) -> (Value, Option<Duration>) {
     let set = &*world.set;
-    let min_ready = Duration::from_secs(u64::try_from(spec.min_ready_seconds.unwrap_or(0)).unwrap_or(0));
+    let min_ready = spec.min_ready();
     let wanted = spec
-        .template
-        .as_ref()
+        .template()
         .and_then(|template| template.metadata.as_ref())
         .and_then(|meta| meta.labels.as_ref());
     let labelled = wanted.map(Selector::of_labels).unwrap_or_default();
@@ -222,15 +227,11 @@ fn status(world: &World, spec: &ReplicaSetSpec, active: &[&Arc<Object>], now: No
         ("readyReplicas", ready),
         ("availableReplicas", available),
     ] {
-        match status.as_object_mut() {
-            Some(status) if count == 0 => drop(status.remove(field)),
-            Some(status) => drop(status.insert(field.to_owned(), count.into())),
-            None => {}
-        }
+        pods::count(&mut status, field, count);
     }
     match &world.failure {
         Some(message) => {
-            let fewer = active.len() < usize::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0);
+            let fewer = active.len() < spec.replicas();
             let reason = if fewer { "FailedCreate" } else { "FailedDelete" };
             let said = condition(set, "ReplicaFailure");
             if said.is_none_or(|it| it["message"] != **message) {
@@ -253,13 +254,10 @@ fn status(world: &World, spec: &ReplicaSetSpec, active: &[&Arc<Object>], now: No
     (status, next)
 }
 
-/// The key of a ReplicaSet that controls `pod`.
+/// The key of the ReplicaSet or ReplicationController that controls `pod`.
 #[must_use]
 pub fn controller_of(pod: &Object) -> Option<Key> {
-    let owner = pod
-        .controller()
-        .filter(|owner| owner.kind == Kind::ReplicaSet.info().name)?;
-    Some(Key::namespaced(Kind::ReplicaSet, pod.namespace(), &owner.name))
+    owners::controller_of(pod, &KINDS)
 }
 
 #[cfg(test)]

@@ -9,10 +9,12 @@ use serde_json::{Value, json};
 use store::{Op, Write};
 
 use crate::{
-    deployment,
+    daemonset, deployment,
+    failures::Failures,
     ids::Ids,
     plan::{Plan, Step},
-    pods, replicaset,
+    pods, replicaset, revision,
+    scheduler::cluster::Facts,
 };
 
 pub(crate) struct Simulation {
@@ -21,6 +23,7 @@ pub(crate) struct Simulation {
     pub(crate) ids: Ids,
     pub(crate) ready_since: FxHashMap<Uid, Duration>,
     pub(crate) progress: FxHashMap<Uid, (Value, Duration)>,
+    failures: Failures,
     version: u64,
 }
 
@@ -39,6 +42,7 @@ impl Simulation {
             ids: Ids::seeded(1),
             ready_since: FxHashMap::default(),
             progress: FxHashMap::default(),
+            failures: Failures::default(),
             version: 0,
         }
     }
@@ -188,7 +192,10 @@ impl Simulation {
     }
 
     pub(crate) fn replica_set(&mut self, name: &str) -> Plan {
-        let set = self.get(Kind::ReplicaSet, name);
+        let found = replicaset::KINDS
+            .iter()
+            .find_map(|kind| self.objects.get(&Key::namespaced(*kind, "a", name)));
+        let set = found.expect("it is there").clone();
         let world = replicaset::World {
             pods: self.owned(&set, Kind::Pod),
             strays: self.strays(Kind::Pod),
@@ -201,12 +208,71 @@ impl Simulation {
         plan
     }
 
+    pub(crate) fn daemon_set(&mut self, name: &str) -> Plan {
+        let set = self.get(Kind::DaemonSet, name);
+        let pods = self.owned(&set, Kind::Pod);
+        let named = daemonset::revision_name(&set).expect("it has a template");
+        let not_before = pods.iter().filter_map(|pod| {
+            let place = daemonset::place(pod)?;
+            let mark = revision::mark_of(pod)?;
+            Some((pod.uid(), self.failures.not_before(&set.uid(), &place, mark)?))
+        });
+        let world = daemonset::World {
+            nodes: self
+                .all(Kind::Node)
+                .iter()
+                .map(|node| Arc::new(Facts::of(node)))
+                .collect(),
+            not_before: not_before.collect(),
+            revisions: self.owned(&set, Kind::ControllerRevision),
+            strays: [Kind::Pod, Kind::ControllerRevision]
+                .map(|kind| self.strays(kind))
+                .concat(),
+            named: self
+                .objects
+                .get(&Key::namespaced(Kind::ControllerRevision, "a", &named))
+                .cloned(),
+            ready_since: self.ready_since.clone(),
+            failure: None,
+            set,
+            pods,
+        };
+        let plan = daemonset::plan(&world, self.now, &mut self.ids);
+        self.apply(&plan);
+        plan
+    }
+
+    pub(crate) fn put_node(&mut self, name: &str, labels: Value, spec: Value) {
+        self.put(json!({
+            "apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}, "spec": spec,
+            "status": {"conditions": [{"type": "Ready", "status": "True", "reason": "AgentReady"}]},
+        }));
+    }
+
+    /// Ends a pod, as a kubelet would report it.
+    pub(crate) fn finish(&mut self, pod: &Object, phase: &str) {
+        let mut new = pod.clone();
+        self.version += 1;
+        new.version = self.version;
+        new.status = Some(Arc::new(json!({"phase": phase})));
+        self.ready_since.remove(&pod.uid());
+        if phase == "Failed"
+            && let (Some(owner), Some(place)) = (pod.controller(), daemonset::place(pod))
+        {
+            let mark = revision::mark_of(pod).unwrap_or("");
+            self.failures
+                .note(owner.uid.as_str().into(), place, mark, self.now.monotonic);
+        }
+        self.objects.insert(pod.key(), Arc::new(new));
+    }
+
     /// Sets a pod's readiness, as a kubelet would report it.
     pub(crate) fn set_ready(&mut self, pod: &Object, ready: bool) {
         let mut new = pod.clone();
         self.version += 1;
         new.version = self.version;
-        new.node.get_or_insert_with(|| "n".into());
+        new.node
+            .get_or_insert_with(|| daemonset::place(pod).unwrap_or_else(|| "n".into()));
         let mut status = new.status.as_deref().cloned().unwrap_or_default();
         status["phase"] = "Running".into();
         pods::set_condition(
@@ -230,18 +296,31 @@ impl Simulation {
         before != self.objects.len()
     }
 
-    /// Lets controllers and kubelet run until nothing changes.
+    /// Lets a Deployment's controllers and the kubelet run until nothing changes.
     pub(crate) fn settle(&mut self, name: &str, works: impl Fn(&Object) -> bool) {
-        for _ in 0..200 {
-            let mut idle = self.deployment(name).is_empty();
-            for set in self.all(Kind::ReplicaSet) {
-                if self.objects.contains_key(&set.key()) {
-                    idle &= self.replica_set(set.name()).is_empty();
+        self.settle_with(works, |sim| {
+            let mut idle = sim.deployment(name).is_empty();
+            for set in sim.all(Kind::ReplicaSet) {
+                if sim.objects.contains_key(&set.key()) {
+                    idle &= sim.replica_set(set.name()).is_empty();
                 }
             }
+            idle
+        });
+    }
+
+    /// Lets controllers and the kubelet run until nothing changes. `controllers` says whether they had
+    /// nothing to do; pods for which `works` holds become ready.
+    pub(crate) fn settle_with(
+        &mut self,
+        works: impl Fn(&Object) -> bool,
+        mut controllers: impl FnMut(&mut Self) -> bool,
+    ) {
+        for _ in 0..200 {
+            let mut idle = controllers(self);
             idle &= !self.reap();
             for pod in self.all(Kind::Pod) {
-                if !pods::is_ready(&pod) && works(&pod) {
+                if pods::is_active(&pod) && !pods::is_ready(&pod) && works(&pod) {
                     self.set_ready(&pod, true);
                     idle = false;
                 }

@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use cluster::{Cluster, deployment, namespace};
 use schemas::{Key, Kind, report::Outcome};
-use serde_json::json;
+use serde_json::{Value, json};
+use store::Op;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deployment_converges_rolls_scales_and_goes() {
@@ -184,5 +185,105 @@ async fn a_deleted_namespace_takes_its_contents_along_and_comes_back() {
         .declare(vec![namespace("shop"), deployment("shop", "web", "web:1", 2)])
         .await;
     cluster.converged().await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replication_controller_keeps_its_pods() {
+    let cluster = Cluster::start(1).await;
+    let controller = |replicas: i32| {
+        json!({
+            "apiVersion": "v1", "kind": "ReplicationController", "metadata": {"name": "old", "namespace": "default"},
+            "spec": {"replicas": replicas, "template": {
+                "metadata": {"labels": {"app": "old"}}, "spec": {"containers": [{"name": "c", "image": "i:1"}]}}},
+        })
+    };
+    cluster.declare(vec![controller(3)]).await;
+    cluster.converged().await;
+    let first = cluster.bound("default")[0].key();
+    cluster.write(Op::Remove { key: first }).await;
+    cluster
+        .wait("another pod takes its place", || cluster.bound("default").len() == 3)
+        .await;
+    cluster.declare(vec![controller(1)]).await;
+    cluster
+        .wait("two pods go", || {
+            cluster.store.list(Kind::Pod, Some("default")).items.len() == 1
+        })
+        .await;
+    cluster.converged().await;
+    let other = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": "default"}});
+    cluster.declare(vec![other]).await;
+    cluster.converged().await;
+    assert!(cluster.store.list(Kind::Pod, Some("default")).items.is_empty());
+    cluster.stop().await;
+}
+
+fn daemon_set(image: &str) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "agent", "namespace": "default"},
+        "spec": {"selector": {"matchLabels": {"app": "agent"}}, "template": {
+            "metadata": {"labels": {"app": "agent"}}, "spec": {"containers": [{"name": "c", "image": image}]}}},
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_set_follows_its_nodes_and_rolls() {
+    let cluster = Cluster::start(2).await;
+    cluster.declare(vec![daemon_set("i:1")]).await;
+    cluster.converged().await;
+    let nodes = |cluster: &Cluster| {
+        let mut nodes: Vec<String> = cluster
+            .bound("default")
+            .iter()
+            .filter_map(|pod| pod.node.as_deref().map(str::to_owned))
+            .collect();
+        nodes.sort();
+        nodes
+    };
+    assert_eq!(nodes(&cluster), ["node-0", "node-1"]);
+
+    cluster.add_node("joins").await;
+    cluster
+        .wait("the new node has its pod", || {
+            nodes(&cluster) == ["joins", "node-0", "node-1"]
+        })
+        .await;
+    cluster.declare(vec![daemon_set("i:2")]).await;
+    cluster.converged().await;
+    let images = cluster.bound("default");
+    assert!(
+        images
+            .iter()
+            .all(|pod| pod.body.value()["spec"]["containers"][0]["image"] == "i:2")
+    );
+    let set = cluster.get(Kind::DaemonSet, "default", "agent");
+    let status = set.status.clone().expect("it has one");
+    assert_eq!(status["updatedNumberScheduled"], 3);
+    assert_eq!(status["observedGeneration"], 2);
+    let revisions = cluster.store.list(Kind::ControllerRevision, Some("default")).items;
+    assert_eq!(revisions.len(), 2);
+
+    cluster.remove_node("joins").await;
+    cluster
+        .wait("the set counts two nodes", || {
+            let set = cluster.get(Kind::DaemonSet, "default", "agent");
+            set.status
+                .as_ref()
+                .is_some_and(|status| status["desiredNumberScheduled"] == 2)
+        })
+        .await;
+    let other = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": "default"}});
+    cluster.declare(vec![other]).await;
+    cluster
+        .wait("all of it is gone", || {
+            let kinds = [Kind::DaemonSet, Kind::ControllerRevision];
+            let left = kinds
+                .iter()
+                .map(|kind| cluster.store.list(*kind, None).items.len())
+                .sum::<usize>();
+            left == 0 && nodes(&cluster).iter().all(|node| node == "joins")
+        })
+        .await;
     cluster.stop().await;
 }

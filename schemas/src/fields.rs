@@ -7,6 +7,7 @@
 
 mod objects;
 mod pod;
+mod workloads;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -129,21 +130,25 @@ fn parts(kind: Kind) -> Vec<Part> {
         Kind::ConfigMap => parts.push(part(objects::CONFIG_MAP)),
         Kind::Secret => parts.push(part(objects::SECRET)),
         Kind::Pod => pod_parts("spec", &mut parts),
-        Kind::ReplicaSet | Kind::Deployment => {
-            parts.push(part(if kind == Kind::Deployment {
-                objects::DEPLOYMENT
-            } else {
-                objects::REPLICA_SET
-            }));
-            parts.push(Part {
-                prefix: "spec.template".to_owned(),
-                rows: objects::TEMPLATE,
-            });
-            pod_parts("spec.template.spec", &mut parts);
-        }
+        Kind::ReplicaSet | Kind::ReplicationController => workload_parts(objects::REPLICA_SET, &mut parts),
+        Kind::Deployment => workload_parts(objects::DEPLOYMENT, &mut parts),
+        Kind::DaemonSet => workload_parts(workloads::DAEMON_SET, &mut parts),
         _ => return Vec::new(),
     }
     parts
+}
+
+/// The parts of a kind that makes pods from the template at `spec.template`.
+fn workload_parts(own: &'static [Field], parts: &mut Vec<Part>) {
+    parts.push(Part {
+        prefix: String::new(),
+        rows: own,
+    });
+    parts.push(Part {
+        prefix: "spec.template".to_owned(),
+        rows: objects::TEMPLATE,
+    });
+    pod_parts("spec.template.spec", parts);
 }
 
 /// The parts of a pod's spec that stands at `spec`.

@@ -249,7 +249,7 @@ pub static KINDS: &[KindInfo] = &[
         status: true,
         generation: true,
         in_all: true,
-        support: Support::Stored,
+        support: Support::Acted,
     },
     KindInfo {
         kind: Kind::ResourceQuota,
@@ -314,7 +314,7 @@ pub static KINDS: &[KindInfo] = &[
         status: true,
         generation: true,
         in_all: true,
-        support: Support::Stored,
+        support: Support::Acted,
     },
     KindInfo {
         kind: Kind::StatefulSet,
@@ -340,7 +340,7 @@ pub static KINDS: &[KindInfo] = &[
         status: false,
         generation: false,
         in_all: false,
-        support: Support::Stored,
+        support: Support::Served,
     },
     KindInfo {
         kind: Kind::Job,

@@ -7,6 +7,8 @@
 pub const POD_TEMPLATE_HASH: &str = "pod-template-hash";
 /// Set on pods of DaemonSets and StatefulSets: the name of their `ControllerRevision`.
 pub const CONTROLLER_REVISION_HASH: &str = "controller-revision-hash";
+/// On ControllerRevisions of StatefulSets: what tells their names apart.
+pub const REVISION_HASH: &str = "controller.kubernetes.io/hash";
 pub const STATEFULSET_POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
 /// The ordinal of a pod of a StatefulSet.
 pub const POD_INDEX: &str = "apps.kubernetes.io/pod-index";

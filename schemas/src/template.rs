@@ -18,7 +18,22 @@ const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 /// `pod-template-hash` label aside. A field that is missing and an empty list are the same.
 #[must_use]
 pub fn equal(a: &PodTemplateSpec, b: &PodTemplateSpec) -> bool {
-    a == b || canonical(a) == canonical(b)
+    a == b || (may_equal(a, b) && canonical(a) == canonical(b))
+}
+
+/// What no defaulting can make equal is told apart before the whole is compared.
+fn may_equal(a: &PodTemplateSpec, b: &PodTemplateSpec) -> bool {
+    let images = |template: &PodTemplateSpec| -> Vec<(String, Option<String>)> {
+        let containers = template.spec.iter().flat_map(|spec| &spec.containers);
+        containers
+            .map(|container| (container.name.clone(), container.image.clone()))
+            .collect()
+    };
+    let annotations = |template: &PodTemplateSpec| {
+        let meta = template.metadata.as_ref();
+        meta.and_then(|meta| meta.annotations.clone()).unwrap_or_default()
+    };
+    images(a) == images(b) && annotations(a) == annotations(b)
 }
 
 /// A short name for a template, in letters that are safe in any object's name. It names a ReplicaSet;

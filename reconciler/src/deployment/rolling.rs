@@ -3,6 +3,7 @@
 use k8s_openapi::{api::apps::v1::DeploymentSpec, apimachinery::pkg::util::intstr::IntOrString};
 
 use super::Rollout;
+use crate::share::{self, Round};
 
 /// The surge (rounded up) and the unavailability (rounded down) that a rollout may use. One of them
 /// is at least 1, or nothing could move.
@@ -19,30 +20,12 @@ pub(super) fn bounds(spec: &DeploymentSpec, replicas: i32) -> (i32, i32) {
     let unavailable = rolling
         .and_then(|rolling| rolling.max_unavailable.as_ref())
         .unwrap_or(&quarter);
-    let surge = part(surge, replicas, true);
-    let unavailable = part(unavailable, replicas, false);
+    let surge = share::of(surge, replicas, Round::Up);
+    let unavailable = share::of(unavailable, replicas, Round::Down);
     if surge == 0 && unavailable == 0 {
         return (0, 1);
     }
     (surge, unavailable.min(replicas))
-}
-
-/// A number, or a percentage of `whole`.
-fn part(value: &IntOrString, whole: i32, up: bool) -> i32 {
-    let part = match value {
-        IntOrString::Int(number) => *number,
-        IntOrString::String(text) => {
-            let percent: i64 = text.trim_end_matches('%').parse().unwrap_or(0);
-            let scaled = percent * i64::from(whole);
-            let rounded = if up {
-                (scaled + 99).div_euclid(100)
-            } else {
-                scaled.div_euclid(100)
-            };
-            i32::try_from(rounded).unwrap_or(i32::MAX)
-        }
-    };
-    part.max(0)
 }
 
 impl Rollout<'_> {

@@ -6,7 +6,7 @@ use schemas::{Now, Object};
 use serde_json::{Value, json};
 
 use super::{Rollout, World};
-use crate::pods::{condition, condition_in, set_condition, stamp};
+use crate::pods::{self, condition, condition_in, set_condition, stamp};
 
 /// A deadline that is none.
 const NEVER: i32 = i32::MAX;
@@ -101,12 +101,7 @@ impl Draft {
             ("availableReplicas", available),
             ("unavailableReplicas", unavailable),
         ] {
-            // A count of zero is left out, as the API does.
-            match self.status.as_object_mut() {
-                Some(status) if count == 0 => drop(status.remove(field)),
-                Some(status) => drop(status.insert(field.to_owned(), count.into())),
-                None => {}
-            }
+            pods::count(&mut self.status, field, count.into());
         }
         self.availability(available >= rollout.replicas - rollout.max_unavailable);
         self.failure(rollout);

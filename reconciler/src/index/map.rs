@@ -1,13 +1,11 @@
 //! Which keys must be looked at because of one change.
 
-use std::sync::Arc;
-
 use schemas::{Key, Kind, Object, Uid};
 use store::{Change, View};
 
 use super::{Index, Touched};
 use crate::{
-    deployment, garbage, namespace, pods,
+    daemonset, deployment, garbage, namespace, owners, pods,
     queue::{Controller, Work},
     replicaset,
 };
@@ -61,6 +59,14 @@ impl Index {
                     }
                 }
             }
+            Kind::DaemonSet if content => add(Controller::DaemonSets, key.clone()),
+            Kind::ControllerRevision => {
+                let revisions = [old, new].into_iter().flatten();
+                for owner in revisions.filter_map(|revision| daemonset::controller_of(revision)) {
+                    add(Controller::DaemonSets, owner);
+                }
+            }
+            Kind::ReplicationController if content => add(Controller::ReplicaSets, key.clone()),
             Kind::Pod => self.map_pod(view, change, content, &mut add),
             Kind::Node => {
                 add(Controller::Nodes, Work::all(Controller::Nodes).key);
@@ -103,9 +109,24 @@ impl Index {
             }
             add(Controller::ReplicaSets, owner);
         }
+        let mut sets: Vec<Key> = [old, new]
+            .into_iter()
+            .flatten()
+            .filter_map(|pod| daemonset::controller_of(pod))
+            .collect();
+        sets.dedup();
+        for set in sets {
+            if self.desired.rows.contains_key(&set) {
+                add(Controller::Report, set.clone());
+            }
+            add(Controller::DaemonSets, set);
+        }
         if content && let Some(stray) = new.filter(|new| new.controller().is_none() && pods::is_active(new)) {
-            for set in matching(view, Kind::ReplicaSet, stray) {
+            for set in replicaset::KINDS.iter().flat_map(|kind| matching(view, *kind, stray)) {
                 add(Controller::ReplicaSets, set);
+            }
+            for set in matching(view, Kind::DaemonSet, stray) {
+                add(Controller::DaemonSets, set);
             }
         }
         let nodes = [old, new].into_iter().flatten().filter_map(|pod| pod.node.as_ref());
@@ -152,14 +173,8 @@ pub(super) fn is_garbage(view: &View<'_>, object: &Object) -> bool {
 
 /// Workloads of a kind whose selector matches a stray. Strays are rare: this may search a namespace.
 fn matching(view: &View<'_>, kind: Kind, stray: &Object) -> Vec<Key> {
-    let selects = |workload: &Arc<Object>| {
-        let selector = workload.body.value().get("spec").and_then(|spec| spec.get("selector"));
-        let selector = selector.and_then(|selector| serde_json::from_value(selector.clone()).ok());
-        schemas::selector::Selector::from_optional(selector.as_ref())
-            .is_ok_and(|selector| !selector.is_everything() && selector.matches_object(stray))
-    };
     view.list(kind, Some(stray.namespace()))
-        .filter(|workload| selects(workload))
+        .filter(|workload| owners::selector(workload).is_ok_and(|selector| selector.matches_object(stray)))
         .map(|workload| workload.key())
         .collect()
 }

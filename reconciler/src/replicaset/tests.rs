@@ -12,9 +12,17 @@ use crate::{
 };
 
 fn set(replicas: i32) -> serde_json::Value {
+    of_kind(Kind::ReplicaSet, replicas)
+}
+
+fn of_kind(kind: Kind, replicas: i32) -> serde_json::Value {
+    let selector = match kind {
+        Kind::ReplicationController => json!({"app": "x"}),
+        _ => json!({"matchLabels": {"app": "x"}}),
+    };
     json!({
-        "apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": "s", "namespace": "a"},
-        "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": "x"}}, "template": {
+        "apiVersion": kind.info().api_version(), "kind": kind.info().name, "metadata": {"name": "s", "namespace": "a"},
+        "spec": {"replicas": replicas, "selector": selector, "template": {
             "metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}},
     })
 }
@@ -28,8 +36,14 @@ fn bare(name: &str, app: &str) -> serde_json::Value {
 
 #[test]
 fn pods_are_made_in_growing_batches_that_share_one_body() {
+    for kind in super::KINDS {
+        made_in_batches(kind);
+    }
+}
+
+fn made_in_batches(kind: Kind) {
     let mut sim = Simulation::new();
-    sim.put(set(10));
+    sim.put(of_kind(kind, 10));
     let plan = sim.replica_set("s");
     let batches: Vec<usize> = plan
         .steps
@@ -44,17 +58,23 @@ fn pods_are_made_in_growing_batches_that_share_one_body() {
     assert!(pods.iter().all(|pod| Arc::ptr_eq(&pod.body, &pods[0].body)));
     assert_eq!(plan.notes.len(), 10);
     sim.replica_set("s");
-    assert_eq!(
-        sim.get(Kind::ReplicaSet, "s").status.clone().expect("there")["replicas"],
-        10
-    );
+    assert_eq!(sim.get(kind, "s").status.clone().expect("there")["replicas"], 10);
     assert!(sim.replica_set("s").is_empty());
+    for pod in sim.all(Kind::Pod) {
+        assert_eq!(super::controller_of(&pod), Some(sim.get(kind, "s").key()));
+    }
 }
 
 #[test]
 fn matching_strays_are_adopted_and_what_stops_matching_is_released() {
+    for kind in super::KINDS {
+        adopted_and_released(kind);
+    }
+}
+
+fn adopted_and_released(kind: Kind) {
     let mut sim = Simulation::new();
-    sim.put(set(1));
+    sim.put(of_kind(kind, 1));
     sim.put(bare("mine", "x"));
     sim.put(bare("other", "y"));
     sim.replica_set("s");

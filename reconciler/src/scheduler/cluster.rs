@@ -140,6 +140,16 @@ impl Cluster {
             .collect()
     }
 
+    /// What each node offers, by name.
+    pub fn facts(&self) -> impl Iterator<Item = &Arc<Facts>> {
+        self.nodes.values().filter_map(|slot| slot.facts.as_ref())
+    }
+
+    #[must_use]
+    pub fn facts_of(&self, name: &str) -> Option<&Arc<Facts>> {
+        self.nodes.get(name)?.facts.as_ref()
+    }
+
     #[must_use]
     pub fn has_node(&self, name: &str) -> bool {
         self.nodes.get(name).is_some_and(|slot| slot.facts.is_some())

@@ -195,6 +195,19 @@ impl Cluster {
             .expect("it is there")
     }
 
+    /// Removes a node, and what ran on it with it.
+    pub(crate) async fn remove_node(&self, name: &str) {
+        let key = Key::cluster(Kind::Node, name);
+        self.write(Op::Remove { key }).await;
+    }
+
+    pub(crate) async fn write(&self, op: Op) {
+        self.store
+            .write_one(Class::User, Write::new(op))
+            .await
+            .expect("it is written");
+    }
+
     /// Pods with a node that are not being deleted.
     pub(crate) fn bound(&self, namespace: &str) -> Vec<Arc<Object>> {
         let pods = self.store.list(Kind::Pod, Some(namespace)).items;

@@ -1,4 +1,5 @@
 mod judged;
+mod workloads;
 
 use super::*;
 

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{
     finding::{Fault, Findings},
-    meta::{label_selector, labels_and_annotations, labels_of},
+    meta::{label_selector, labels_and_annotations, labels_map, labels_of},
     path::At,
     pod::{self, Rules},
 };
@@ -44,27 +44,56 @@ pub(super) fn check(kind: Kind, object: &At<'_, '_>, findings: &mut Findings) {
             counts(&spec, findings);
             selected_template(kind, &spec, &[], findings);
         }
-        Kind::ReplicationController => {
-            counts(&spec, findings);
-            if let Some(template) = spec.get("template") {
-                pod_template(
-                    &template,
-                    &Rules {
-                        kind,
-                        restart: ALWAYS,
-                        claims: &[],
-                    },
-                    findings,
-                );
-            } else {
-                findings.required(&spec, "template", "is required");
-            }
-        }
+        Kind::ReplicationController => replication_controller(&spec, findings),
         Kind::DaemonSet => daemon_set(&spec, findings),
         Kind::StatefulSet => stateful_set(&spec, findings),
         Kind::Job => job(&spec, findings),
         Kind::CronJob => cron_job(&spec, findings),
         _ => {}
+    }
+}
+
+/// Its selector is a plain mapping of labels; left out, it is the template's labels.
+fn replication_controller(spec: &At<'_, '_>, findings: &mut Findings) {
+    counts(spec, findings);
+    let Some(template) = spec.get("template") else {
+        findings.required(spec, "template", "is required");
+        return;
+    };
+    let rules = Rules {
+        kind: Kind::ReplicationController,
+        restart: ALWAYS,
+        claims: &[],
+    };
+    pod_template(&template, &rules, findings);
+    let labels = labels_of(template.get("metadata").as_ref());
+    let Some(at) = spec.get("selector") else {
+        if labels.is_empty() {
+            findings.required(spec, "selector", "is required where the template has no labels");
+        }
+        return;
+    };
+    labels_map(&at, findings);
+    let wanted = at.value.as_object();
+    if wanted.is_some_and(serde_json::Map::is_empty) {
+        findings.error(
+            Fault::Invalid,
+            at.path(),
+            "must not be empty: it would select every pod of the namespace",
+        );
+        return;
+    }
+    let matches = wanted.into_iter().flatten().all(|(key, value)| {
+        value
+            .as_str()
+            .is_none_or(|value| labels.get(key).is_some_and(|label| label == value))
+    });
+    if !matches {
+        findings.error(
+            Fault::Invalid,
+            template.path_to("metadata"),
+            "its labels do not match spec.selector: the ReplicationController would not find its own pods",
+        );
     }
 }
 
@@ -227,11 +256,11 @@ fn daemon_set(spec: &At<'_, '_>, findings: &mut Findings) {
                 rolling.path_to("maxUnavailable"),
                 "may not be 0 when maxSurge is 0: nothing could be replaced",
             );
-        } else if surge.is_some_and(|surge| surge > 0) && missing.is_some_and(|missing| missing > 0) {
+        } else if surge.is_some_and(|surge| surge > 0) && missing.unwrap_or(1) > 0 {
             findings.error(
                 Fault::Invalid,
                 rolling.path_to("maxSurge"),
-                "may not stand beside a maxUnavailable over 0",
+                "may not stand beside a maxUnavailable over 0, which is 1 if left out: set maxUnavailable to 0",
             );
         }
     }
