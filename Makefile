@@ -9,18 +9,21 @@ help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 14
 
 setup: ## Install what is missing, start Docker if none runs, make the local images
-	@scripts/setup
+	@scripts/setup test
 
 build: ## Build the one binary
 	@cargo build --workspace --all-targets
 
-demo: setup build ## Run the main job on examples-repo/ and leave it running
+demo: ## Run the main job on examples-repo/ and leave it running
+	@scripts/setup demo
+	@$(MAKE) --no-print-directory build
 	@scripts/demo start
 
 demo-stop: ## End the demo and clean up
 	@scripts/demo stop
 
-test: setup ## Run all tests, end-to-end ones on real parts included
+test: ## Run all tests, end-to-end ones on real parts included
+	@scripts/setup test
 	@scripts/test
 
 lint: ## Check format and lints, warnings as errors
@@ -33,7 +36,9 @@ fmt: ## Format the sources
 schemas: ## Write schemas/json/ anew from the field table
 	@UPDATE_SCHEMAS=1 cargo test -p schemas jsonschema
 
-bench: setup build ## Measure against bare Docker, compose and Swarm, in one run
+bench: ## Measure against bare Docker, compose and Swarm, in one run
+	@scripts/setup bench
+	@$(MAKE) --no-print-directory build
 	@scripts/bench
 
 clean:

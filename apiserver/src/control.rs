@@ -14,15 +14,16 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use http::{Method, StatusCode};
-use schemas::{Commit, now::Clock};
+use schemas::{Commit, Key, now::Clock};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use store::{AuditLine, Store, desired::Confirmation};
+use store::{AuditLine, Store};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Authority,
     authority::BOOTSTRAPPERS,
+    confirm,
     exchange::{self, Call, Mount, Response},
     git_http::GitHttp,
     identity::Identity,
@@ -46,6 +47,10 @@ pub trait Source: Send + Sync + 'static {
     /// Looks again, and waits until a look that began after this call has ended.
     async fn look_and_wait(&self) -> Result<Looked, SourceError>;
 
+    /// The deletions that wait for a word because the branch was pushed to an unrelated history; none
+    /// where its history goes on.
+    fn unconfirmed(&self) -> Option<Unconfirmed>;
+
     /// What `head` would change against the desired state, as the command line shows it; empty for
     /// the tip of the branch that is followed.
     async fn plan(&self, head: &str) -> Result<Value, SourceError>;
@@ -67,6 +72,14 @@ pub struct Looked {
     pub head: Option<Commit>,
     /// Why the source could not be read, if it could not.
     pub problem: Option<String>,
+}
+
+/// What an unrelated history no longer declares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unconfirmed {
+    /// The commit to confirm.
+    pub commit: Commit,
+    pub objects: Vec<Key>,
 }
 
 /// Why the git side did not answer.
@@ -262,40 +275,15 @@ async fn plan(front: &Front, query: &Query) -> Result<Response, ApiError> {
 }
 
 async fn sync(front: &Arc<Front>, identity: &Identity, query: &Query) -> Result<Response, ApiError> {
-    if let Some(commit) = query.get("confirm-deletes") {
-        confirm(front, identity, commit).await?;
-    }
+    let confirmed = match query.get("confirm-deletes") {
+        Some(commit) => Some(confirm::deletions(front, identity, commit).await?),
+        None => None,
+    };
     if !query.flag("wait")? {
         front.source.look();
-        return Ok(exchange::json(StatusCode::ACCEPTED, &json!({"looking": true})));
+        let answer = json!({"looking": true, "confirmed": confirmed});
+        return Ok(exchange::json(StatusCode::ACCEPTED, &answer));
     }
     let limit = query.parsed("timeout")?.map_or(front.push_wait, Duration::from_secs);
-    Ok(push::sync(front, limit))
-}
-
-/// Confirms the deletions that wait, if they are those of `commit`.
-async fn confirm(front: &Front, identity: &Identity, commit: &str) -> Result<(), ApiError> {
-    let report = front.store.reports().borrow().clone();
-    let held = report.and_then(|report| report.held_deletions.clone());
-    let nothing = |message: String| ApiError::new(StatusCode::CONFLICT, "Conflict", message);
-    let Some(held) = held else {
-        return Err(nothing("no deletions wait for a confirmation".to_owned()));
-    };
-    // A person may type the first digits; seven are what git shows at least.
-    if commit.len() < 7 || !held.commit.0.starts_with(commit) {
-        return Err(nothing(format!(
-            "the deletions that wait are those of commit {}, not of {commit}: look at `towline status` and confirm that one",
-            held.commit
-        )));
-    }
-    let confirmation = Confirmation {
-        commit: held.commit,
-        keys: held.objects,
-        who: identity.user.clone(),
-        at: front.clock.now().wall,
-    };
-    let detail = format!("{} objects of {}", confirmation.keys.len(), confirmation.commit);
-    front.store.confirm_deletes(confirmation).await?;
-    front.audit(identity, "confirm", "deletions", detail).await;
-    Ok(())
+    Ok(push::sync(front, confirmed, limit))
 }

@@ -35,7 +35,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::{
     Authority,
     authority::NodeCredentials,
-    control::{Front, FrontParts, Looked, Source, SourceError},
+    control::{Front, FrontParts, Looked, Source, SourceError, Unconfirmed},
     exchange::{ByteStream, Call, Mount, Response},
     identity::{Authenticator, Identity},
     push::{Push, Verdict},
@@ -67,6 +67,7 @@ pub(crate) struct FakeSource {
     pub(crate) looks: AtomicUsize,
     pub(crate) repository: Option<PathBuf>,
     pub(crate) looked: Mutex<Option<Looked>>,
+    pub(crate) unconfirmed: Mutex<Option<Unconfirmed>>,
 }
 
 #[async_trait]
@@ -79,6 +80,10 @@ impl Source for FakeSource {
         self.look();
         let looked = self.looked.lock().clone();
         looked.ok_or_else(|| SourceError::Unavailable("the source is away".to_owned()))
+    }
+
+    fn unconfirmed(&self) -> Option<Unconfirmed> {
+        self.unconfirmed.lock().clone()
     }
 
     async fn plan(&self, head: &str) -> Result<Value, SourceError> {

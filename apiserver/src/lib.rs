@@ -10,6 +10,7 @@ mod api_tests;
 pub mod authority;
 mod authorize;
 mod columns;
+mod confirm;
 mod continuation;
 pub mod control;
 #[cfg(test)]

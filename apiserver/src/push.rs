@@ -176,8 +176,8 @@ pub(crate) async fn rollout(front: &Arc<Front>, mut call: Call) -> Result<Respon
 }
 
 /// Looks, and follows the newest commit to its outcome: one JSON document a line, the last one of
-/// the type `outcome`.
-pub(crate) fn sync(front: &Arc<Front>, limit: Duration) -> Response {
+/// the type `outcome`. `first` is said before anything else.
+pub(crate) fn sync(front: &Arc<Front>, first: Option<String>, limit: Duration) -> Response {
     let front = front.clone();
     lines("application/x-ndjson", move |out| async move {
         let progress = |line: &str| format!("{}\n", json!({"type": "progress", "message": line}));
@@ -185,6 +185,11 @@ pub(crate) fn sync(front: &Arc<Front>, limit: Duration) -> Response {
             let value = json!({"type": "outcome", "outcome": outcome, "commit": commit, "message": message});
             format!("{value}\n")
         };
+        if let Some(first) = first
+            && out.send(progress(&first)).await.is_err()
+        {
+            return;
+        }
         let before = Before::of(front.store.desired());
         let looked = match front.source.look_and_wait().await {
             Ok(looked) => looked,

@@ -37,6 +37,8 @@ pub(crate) struct Follower {
     /// Every unit counts, not only those that the commit changed.
     whole: bool,
     recorded: Option<Recorded>,
+    /// Objects of earlier commits that a sync has found on their way.
+    unsettled: BTreeSet<Key>,
     source_error: Option<String>,
     /// What was last said of each subject.
     said: BTreeMap<String, String>,
@@ -94,7 +96,7 @@ impl Judged {
 struct Recorded {
     revision: u64,
     units: BTreeSet<Unit>,
-    objects: Vec<Key>,
+    objects: BTreeSet<Key>,
     /// What was declared before and is not any more, by unit.
     removed: BTreeMap<Unit, Vec<Key>>,
 }
@@ -107,6 +109,7 @@ impl Follower {
             before,
             whole: false,
             recorded: None,
+            unsettled: BTreeSet::new(),
             source_error: None,
             said: BTreeMap::new(),
         }
@@ -132,7 +135,7 @@ impl Follower {
         if desired.source_error != self.source_error {
             self.source_error.clone_from(&desired.source_error);
             if let Some(error) = &self.source_error {
-                lines.push(format!("the source cannot be read: {error}"));
+                lines.push(format!("source: {error}"));
             }
         }
         let newer = match &self.recorded {
@@ -171,6 +174,21 @@ impl Follower {
                 said.push((name(key), sentence));
             }
         }
+        if self.whole {
+            // An earlier commit's objects count as well: those on their way, and then how that ended.
+            for (key, object) in report.units.values().flat_map(|unit| &unit.objects) {
+                let unsettled = object.outcome != Outcome::Converged;
+                if !unsettled && !self.unsettled.contains(key) || recorded.objects.contains(key) {
+                    continue;
+                }
+                if let Some(sentence) = sentence(key, object, &live) {
+                    said.push((name(key), sentence));
+                }
+                if unsettled {
+                    self.unsettled.insert(key.clone());
+                }
+            }
+        }
         for (unit, keys) in &recorded.removed {
             // An object that is gone may own some that are not.
             let removing = report.units.get(unit).map_or(&[][..], |unit| &unit.removing);
@@ -188,16 +206,13 @@ impl Follower {
         for (unit, report) in &counted {
             let worth_telling = match report.outcome {
                 Outcome::Held | Outcome::Failed => true,
-                Outcome::Converged => recorded.units.contains(unit),
+                Outcome::Converged => recorded.units.contains(unit) || self.said.contains_key(&unit_name(unit)),
                 // What an earlier commit removes is waited for as well.
                 Outcome::Progressing => !report.removing.is_empty() && !recorded.removed.contains_key(unit),
                 Outcome::Superseded => false,
             };
             if worth_telling {
-                said.push((
-                    format!("unit {unit}"),
-                    outcome_and_reason(report.outcome, &report.reason),
-                ));
+                said.push((unit_name(unit), outcome_and_reason(report.outcome, &report.reason)));
             }
         }
         let held = report.held_deletions.as_ref().filter(|held| held.commit == self.commit);
@@ -242,7 +257,8 @@ impl Follower {
         if moving {
             return (lines, None);
         }
-        let worst = if held.is_some() {
+        // An unrelated history, or a source that broke meanwhile, holds what it would delete.
+        let worst = if held.is_some() || desired.source_error.is_some() {
             worst.max(Outcome::Held)
         } else {
             worst
@@ -253,7 +269,7 @@ impl Follower {
 
 impl Recorded {
     fn of(desired: &Desired, before: &Desired, commit: &Commit) -> Self {
-        let objects: Vec<Key> = desired
+        let objects: BTreeSet<Key> = desired
             .rows
             .values()
             .filter(|row| row.commit == *commit)
@@ -289,6 +305,10 @@ impl Recorded {
         }
         format!("{} is recorded: {}", commit.short(), parts.join(", "))
     }
+}
+
+fn unit_name(unit: &Unit) -> String {
+    format!("unit {unit}")
 }
 
 /// `shop/web`, or `Namespace shop`: a workload is named as people name it.

@@ -186,7 +186,7 @@ fn a_newer_commit_supersedes_and_a_broken_source_does_not() {
     };
     let mut waiting = follower();
     let (lines, end) = waiting.look(&broken, None, three);
-    assert_eq!(lines, ["the source cannot be read: the branch main is gone"]);
+    assert_eq!(lines, ["source: the branch main is gone"]);
     assert_eq!(end, None);
     assert_eq!(waiting.look(&broken, None, three), (vec![], None));
 }
@@ -285,9 +285,48 @@ fn removals_are_told_and_waited_for() {
     let shop = report.units.get_mut(&Unit::of(&web())).expect("it is there");
     shop.reason = "3 objects are being removed".to_owned();
     let (lines, end) = sync.look(&after, Some(&report), three);
-    assert_eq!(
-        lines[1..],
-        ["unit shop: progressing: 3 objects are being removed".to_owned()]
-    );
+    assert_eq!(lines[1..], ["unit shop: progressing: 3 objects are being removed"]);
     assert_eq!(end, None, "what an earlier commit removes counts in a sync");
+    let (lines, end) = sync.look(&after, Some(&at(&[])), three);
+    assert_eq!(
+        lines,
+        ["unit shop: converged: as declared"],
+        "and how that ended is told"
+    );
+    assert_eq!(end, Some(End::Reached(converged)));
+}
+
+#[test]
+fn a_sync_tells_how_earlier_commits_stand() {
+    let after = desired(2, NEW, OLD);
+    let mut follower = Follower::of_sync(NEW.into(), Before::of(after.clone()));
+    let status = json!({"updatedReplicas": 1, "availableReplicas": 2, "observedGeneration": 2});
+    let moving = report(NEW, Outcome::Progressing, status, "", Outcome::Failed);
+    let (lines, end) = follower.look(&after, Some(&moving), three);
+    assert_eq!(
+        lines,
+        [
+            "aaaaaaaaaa is recorded and sets nothing new",
+            "other/configmap c: failed: of the other",
+            "shop/web: 1/3 updated, 2 available",
+            "unit other: failed: of the other",
+        ]
+    );
+    assert_eq!(end, None);
+    let status = json!({"availableReplicas": 3, "observedGeneration": 2});
+    let done = report(NEW, Outcome::Converged, status, "", Outcome::Failed);
+    let (lines, end) = follower.look(&after, Some(&done), three);
+    assert_eq!(lines, ["shop/web: converged, 3 available"]);
+    assert_eq!(end, Some(End::Reached(Outcome::Failed)));
+}
+
+#[test]
+fn a_source_that_holds_deletions_is_not_told_as_converged() {
+    let mut after = Desired::clone(&desired(2, NEW, NEW));
+    after.source_error = Some("the branch was pushed to an unrelated history".into());
+    let mut follower = Follower::of_sync(NEW.into(), Before::of(desired(1, OLD, OLD)));
+    let converged = report(NEW, Outcome::Converged, Value::Null, "", Outcome::Converged);
+    let (lines, end) = follower.look(&after, Some(&converged), three);
+    assert_eq!(lines[0], "source: the branch was pushed to an unrelated history");
+    assert_eq!(end, Some(End::Reached(Outcome::Held)));
 }

@@ -1,6 +1,6 @@
 use http::Method;
 use schemas::{
-    Kind, Unit,
+    Key, Kind, Unit,
     report::{HeldDeletions, Report, UnitReport},
 };
 use serde_json::Value;
@@ -8,8 +8,8 @@ use store::{RevisionWrite, UnitAt};
 
 use super::*;
 use crate::{
-    control::Looked,
-    control_harness::{FakeSource, Harness, Lines, key},
+    control::{Looked, Unconfirmed},
+    control_harness::{FakeSource, Harness, Lines, config, key},
     webhooks::Secrets,
 };
 
@@ -188,6 +188,10 @@ async fn only_the_deletions_that_wait_can_be_confirmed() {
         let path = format!("/towline/v1/sync?confirm-deletes={commit}");
         admin.call(Method::POST, &path, "").await.0.as_u16()
     };
+    *harness.source.looked.lock() = Some(Looked {
+        head: Some(COMMIT.into()),
+        problem: None,
+    });
     assert_eq!(confirm(COMMIT).await, 409);
     let held = HeldDeletions {
         commit: COMMIT.into(),
@@ -203,6 +207,33 @@ async fn only_the_deletions_that_wait_can_be_confirmed() {
     let confirmed = harness.store.confirmations();
     assert_eq!(confirmed[0].keys, held.objects);
     assert_eq!(confirmed[0].who, "admin");
+}
+
+#[tokio::test]
+async fn what_an_unrelated_history_lacks_can_be_confirmed_with_all_that_is_in_it() {
+    let harness = Harness::start().await;
+    let admin = harness.admin().await;
+    *harness.source.looked.lock() = Some(Looked {
+        head: Some(COMMIT.into()),
+        problem: None,
+    });
+    let space = Key::cluster(Kind::Namespace, "shop");
+    *harness.source.unconfirmed.lock() = Some(Unconfirmed {
+        commit: COMMIT.into(),
+        objects: vec![space.clone()],
+    });
+    harness.create(config("ConfigMap", "inside")).await;
+    record(&harness, COMMIT).await;
+    publish(&harness, COMMIT, Outcome::Held, None);
+    let path = |commit: &str| format!("/towline/v1/sync?wait=true&timeout=0&confirm-deletes={commit}");
+    let (code, text) = admin.call(Method::POST, &path(&"b".repeat(40)), "").await;
+    assert_eq!(code, StatusCode::CONFLICT);
+    assert!(text.contains(COMMIT), "it names the commit that waits: {text}");
+    let (_, text) = admin.call(Method::POST, &path(&COMMIT[..10]), "").await;
+    let said = format!("2 deletions of {} confirmed", &COMMIT[..10]);
+    assert!(text.lines().next().is_some_and(|line| line.contains(&said)), "{text}");
+    let confirmed = harness.store.confirmations();
+    assert_eq!(confirmed[0].keys, [space, key(Kind::ConfigMap, "inside")]);
 }
 
 #[tokio::test]

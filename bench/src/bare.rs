@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     path::Path,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -16,7 +17,7 @@ use bollard::{
 };
 use futures::{StreamExt, TryStreamExt, stream};
 
-use crate::IMAGE;
+use crate::{IMAGE, process::run};
 
 const NETWORK: &str = "towline-bench-bare";
 /// As many starts at a time as Towline's agent allows itself.
@@ -24,6 +25,7 @@ const CONCURRENT: usize = 8;
 
 pub(crate) struct Bare {
     docker: Docker,
+    host: String,
     version: String,
 }
 
@@ -48,7 +50,11 @@ impl Bare {
                 ..NetworkCreateRequest::default()
             })
             .await?;
-        Ok(Self { docker, version })
+        Ok(Self {
+            docker,
+            host: format!("unix://{}", socket.display()),
+            version,
+        })
     }
 
     pub(crate) fn name(&self) -> String {
@@ -75,7 +81,7 @@ impl Bare {
     }
 
     async fn one(&self, index: usize) -> anyhow::Result<String> {
-        let name = format!("towline-bench-bare-{index}");
+        let name = format!("{NETWORK}-{index}");
         let endpoint = EndpointSettings {
             ipam_config: Some(EndpointIpamConfig {
                 ipv4_address: Some(format!("10.202.0.{}", 10 + index)),
@@ -103,5 +109,20 @@ impl Bare {
             .start_container(&name, None::<StartContainerOptions>)
             .await?;
         Ok(name)
+    }
+}
+
+/// Takes away the network, and the containers of a run that broke off.
+impl Drop for Bare {
+    fn drop(&mut self) {
+        let docker = |arguments: &[&str]| run(Command::new("docker").args(["-H", &self.host]).args(arguments));
+        let filter = format!("network={NETWORK}");
+        let left = docker(&["ps", "-aq", "--filter", &filter]).unwrap_or_default();
+        for container in left.split_whitespace() {
+            let _ = docker(&["rm", "-f", container]);
+        }
+        if let Err(error) = docker(&["network", "rm", NETWORK]) {
+            eprintln!("the network {NETWORK} stays behind: {error}");
+        }
     }
 }

@@ -42,6 +42,13 @@ impl Compose {
         format!("compose {}", self.version)
     }
 
+    fn down(&self) {
+        let file = self.dir.path().join("compose.yaml");
+        if file.exists() {
+            let _ = self.compose(&file, &["down", "--timeout", "0"]);
+        }
+    }
+
     fn file(&self, image: &str) -> anyhow::Result<PathBuf> {
         let file = self.dir.path().join("compose.yaml");
         let text = format!(
@@ -82,5 +89,12 @@ impl Compose {
         let took = start.elapsed();
         self.compose(&file, &["down", "--timeout", "0"])?;
         Ok(took)
+    }
+}
+
+/// A run that broke off leaves nothing behind.
+impl Drop for Compose {
+    fn drop(&mut self) {
+        self.down();
     }
 }

@@ -6,7 +6,9 @@
 
 mod bare;
 mod compose;
+mod plain;
 mod process;
+mod push;
 mod swarm;
 mod table;
 mod towline;
@@ -33,6 +35,9 @@ pub(crate) struct Arguments {
     /// Leave Swarm out
     #[arg(long)]
     no_swarm: bool,
+    /// Measure nothing but the cost of a push
+    #[arg(long)]
+    only_push: bool,
 }
 
 /// The image that every peer starts.
@@ -42,22 +47,29 @@ pub(crate) const IMAGE_2: &str = "towline.local/web:2";
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?
-        .block_on(run(arguments))
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // What runs cleans up when it is dropped, also when someone has seen enough.
+    runtime.block_on(async {
+        tokio::select! {
+            done = run(arguments) => done,
+            _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+        }
+    })
 }
 
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    if arguments.only_push {
+        return pushes(&arguments).await;
+    }
     let mut table = table::Table::default();
     let bare = bare::Bare::new(&arguments.docker).await?;
     let compose = compose::Compose::new(&arguments.docker)?;
     let swarm = if arguments.no_swarm {
         None
     } else {
-        Some(swarm::Swarm::start()?)
+        swarm::Swarm::start()?
     };
-    let mut towline = towline::Towline::start(&arguments.towline, &arguments.docker, false).await?;
+    let mut towline = towline::Towline::start(&arguments.towline, &arguments.docker, false, &[]).await?;
 
     for round in 0..arguments.rounds {
         eprintln!("round {} of {}", round + 1, arguments.rounds);
@@ -83,7 +95,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
     towline.stop()?;
 
-    let mut pushed = towline::Towline::start(&arguments.towline, &arguments.docker, true).await?;
+    let mut pushed = towline::Towline::start(&arguments.towline, &arguments.docker, true, &[]).await?;
     for _ in 0..arguments.rounds {
         for replicas in [1, 10] {
             let (running, ready) = pushed.run(replicas).await?;
@@ -104,6 +116,14 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         table::milliseconds(desired.iter().min().copied().unwrap_or_default()),
         table::milliseconds(desired.iter().max().copied().unwrap_or_default()),
     );
+    pushes(&arguments).await
+}
+
+/// The cost of a push, in a small repository and in the large one.
+async fn pushes(arguments: &Arguments) -> anyhow::Result<()> {
+    for manifests in [10, arguments.manifests] {
+        push::overhead(arguments, manifests).await?;
+    }
     Ok(())
 }
 

@@ -25,7 +25,12 @@ pub(crate) struct Swarm {
 }
 
 impl Swarm {
-    pub(crate) fn start() -> anyhow::Result<Self> {
+    /// None where this user may not start a second engine; the run says so.
+    pub(crate) fn start() -> anyhow::Result<Option<Self>> {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("Swarm is left out: only root can start a second Docker Engine in a network namespace");
+            return Ok(None);
+        }
         let dir = tempfile::tempdir()?;
         let _ = run(Command::new("ip").args(["netns", "delete", NAMESPACE]));
         run(Command::new("ip").args(["netns", "add", NAMESPACE]))?;
@@ -63,7 +68,7 @@ impl Swarm {
             .docker(&["version", "--format", "{{.Server.Version}}"])?
             .trim()
             .to_owned();
-        Ok(swarm)
+        Ok(Some(swarm))
     }
 
     pub(crate) fn name(&self) -> String {

@@ -41,7 +41,8 @@ pub(crate) struct Towline {
 }
 
 impl Towline {
-    pub(crate) async fn start(binary: &Path, socket: &Path, push: bool) -> anyhow::Result<Self> {
+    /// Starts `towline up` with more `flags`; with `push` on the built-in repository, else on a local one.
+    pub(crate) async fn start(binary: &Path, socket: &Path, push: bool, flags: &[&str]) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("towline-bench-").tempdir()?;
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711))?;
         let docker = Docker::connect_with_unix(&socket.display().to_string(), 120, API_DEFAULT_VERSION)?
@@ -51,7 +52,7 @@ impl Towline {
         if !push {
             init(&dir.path().join("repo"))?;
         }
-        let child = launch(binary, socket, dir.path(), port, push)?;
+        let child = launch(binary, socket, dir.path(), port, push, flags)?;
         let mut towline = Self {
             binary: binary.to_owned(),
             docker,
@@ -102,11 +103,16 @@ impl Towline {
         }
     }
 
-    fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.dir.path().join("data")
     }
 
-    fn repo(&self) -> PathBuf {
+    /// A folder that goes with it.
+    pub(crate) fn folder(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn repo(&self) -> PathBuf {
         self.dir.path().join("repo")
     }
 
@@ -114,7 +120,7 @@ impl Towline {
         Ok(fs::read_to_string(self.data().join("admin-token"))?.trim().to_owned())
     }
 
-    fn git(&self, arguments: &[&str]) -> anyhow::Result<String> {
+    pub(crate) fn git(&self, arguments: &[&str]) -> anyhow::Result<String> {
         run(Command::new("git").arg("-C").arg(self.repo()).args(arguments))
     }
 
@@ -124,7 +130,7 @@ impl Towline {
     }
 
     /// Makes a commit without moving the branch that is followed; `publish` moves it.
-    fn prepare(&self, message: &str) -> anyhow::Result<String> {
+    pub(crate) fn prepare(&self, message: &str) -> anyhow::Result<String> {
         self.git(&["add", "--all"])?;
         let tree = self.git(&["write-tree"])?;
         let parent = self.git(&["rev-parse", "--verify", "--quiet", "refs/heads/main"]);
@@ -359,7 +365,7 @@ fn identify(repo: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn launch(binary: &Path, socket: &Path, dir: &Path, port: u16, push: bool) -> anyhow::Result<Child> {
+fn launch(binary: &Path, socket: &Path, dir: &Path, port: u16, push: bool, flags: &[&str]) -> anyhow::Result<Child> {
     let log = File::create(dir.join("up.log"))?;
     let mut command = Command::new(binary);
     command
@@ -370,6 +376,7 @@ fn launch(binary: &Path, socket: &Path, dir: &Path, port: u16, push: bool) -> an
         .arg(format!("127.0.0.1:{port}"))
         .args(["--pod-range", "10.202.2.0/24", "--node-name", "bench", "--docker"])
         .arg(socket)
+        .args(flags)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log);
@@ -381,14 +388,8 @@ fn launch(binary: &Path, socket: &Path, dir: &Path, port: u16, push: bool) -> an
 
 /// From a one-file commit in a large repository to the recorded revision, as the API shows it.
 pub(crate) async fn notice_to_desired(arguments: &Arguments) -> anyhow::Result<Vec<Duration>> {
-    let mut towline = Towline::start(&arguments.towline, &arguments.docker, false).await?;
-    for index in 0..arguments.manifests {
-        let file = towline
-            .repo()
-            .join(format!("namespaces/team-{}/settings-{index}.yaml", index % 100));
-        fs::create_dir_all(file.parent().context("a file lies in a folder")?)?;
-        fs::write(file, manifest(index, 0))?;
-    }
+    let mut towline = Towline::start(&arguments.towline, &arguments.docker, false, &[]).await?;
+    towline.fill(arguments.manifests)?;
     let commit = towline.prepare("Fill")?;
     towline.publish(&commit)?;
     towline.recorded(&commit)?;
@@ -406,11 +407,31 @@ pub(crate) async fn notice_to_desired(arguments: &Arguments) -> anyhow::Result<V
     Ok(rounds)
 }
 
-fn manifest(index: usize, round: usize) -> String {
+pub(crate) fn manifest(index: usize, round: usize) -> String {
     format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: settings-{index}\ndata:\n  round: \"{round}\"\n")
 }
 
 impl Towline {
+    /// Writes a large repository: that many manifests in a hundred namespaces.
+    pub(crate) fn fill(&self, manifests: usize) -> anyhow::Result<()> {
+        for index in 0..manifests {
+            let file = self
+                .repo()
+                .join(format!("namespaces/team-{}/settings-{index}.yaml", index % 100));
+            fs::create_dir_all(file.parent().context("a file lies in a folder")?)?;
+            fs::write(file, manifest(index, 0))?;
+        }
+        Ok(())
+    }
+
+    /// Commits what was written, pushes it, and waits until it is recorded.
+    pub(crate) fn push_all(&self, message: &str) -> anyhow::Result<()> {
+        let commit = self.prepare(message)?;
+        self.git(&["update-ref", "refs/heads/main", &commit])?;
+        self.git(&["push", "--quiet", "origin", "main"])?;
+        self.recorded(&commit)
+    }
+
     /// Waits until the newest revision is `commit`'s, asking over and over on one connection.
     fn recorded(&self, commit: &str) -> anyhow::Result<()> {
         let begin = Instant::now();

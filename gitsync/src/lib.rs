@@ -74,6 +74,15 @@ pub struct Looked {
     pub problem: Option<String>,
 }
 
+/// Deletions that a force-push to an unrelated history asks for: they wait for someone's word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unconfirmed {
+    /// The newest commit: the one to confirm.
+    pub commit: schemas::Commit,
+    /// What it no longer declares, in order; there may be nothing.
+    pub objects: Vec<schemas::Key>,
+}
+
 /// Why a watcher does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -188,5 +197,27 @@ impl GitSync {
     #[must_use]
     pub fn conditions(&self) -> watch::Receiver<Conditions> {
         self.shared.conditions.subscribe()
+    }
+
+    /// What waits for a confirmation because the branch was pushed to an unrelated history; none where
+    /// its history goes on. Reads the whole desired state: for a person's question, not for a loop.
+    #[must_use]
+    pub fn unconfirmed(&self) -> Option<Unconfirmed> {
+        let desired = self.shared.store.desired();
+        source::Unrelated::from_text(desired.source_error.as_deref()?)?;
+        let commit = desired.commit.clone()?;
+        let rendered = self.shared.rendered.read();
+        if rendered.commit.map(source::commit_of).as_ref() != Some(&commit) {
+            // Looking is still on its way, and what the commit declares is not known.
+            return None;
+        }
+        let held = |key: &schemas::Key| {
+            let unit = desired.units.get(&schemas::Unit::of(key));
+            unit.is_some_and(|unit| unit.held.is_some())
+        };
+        let gone = |key: &&schemas::Key| rendered.index.declaration(key).is_none() && !held(key);
+        let mut objects: Vec<_> = desired.rows.keys().filter(gone).cloned().collect();
+        objects.sort();
+        Some(Unconfirmed { commit, objects })
     }
 }

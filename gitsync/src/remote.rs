@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use git2::{
     AutotagOption, CertificateCheckStatus, Cred, CredentialType, Direction, FetchOptions, ProxyOptions, PushOptions,
     Remote, RemoteCallbacks, Repository, RepositoryInitOptions, cert::Cert,
@@ -45,7 +46,8 @@ pub(crate) struct Connection {
 /// What is read from files before a connection is made, so that an unreadable file is its own error.
 struct Secrets {
     password: Option<String>,
-    known: Option<KnownHosts>,
+    /// The file of known hosts and what it says.
+    known: Option<(PathBuf, KnownHosts)>,
 }
 
 impl Connection {
@@ -77,7 +79,7 @@ impl Connection {
             return Err(RemoteError::Clear { url: self.url.clone() });
         }
         let known = match &self.credentials.known_hosts_file {
-            Some(file) => Some(KnownHosts::read(&read(file)?)),
+            Some(file) => Some((file.clone(), KnownHosts::read(&read(file)?))),
             None => None,
         };
         Ok(Secrets {
@@ -121,7 +123,7 @@ impl Connection {
             return Cred::userpass_plaintext(user, password);
         }
         Err(git2::Error::from_str(
-            "it asks for credentials; name files with them by --git-username and --git-password-file, or --git-ssh-key-file",
+            "it asks for credentials; name files with them by --git-username and --git-password-file, or --git-ssh-key",
         ))
     }
 
@@ -244,16 +246,25 @@ fn check(
     cert: &Cert<'_>,
     host: &str,
 ) -> Result<CertificateCheckStatus, git2::Error> {
-    let (Some(key), Some(known)) = (cert.as_hostkey(), &secrets.known) else {
+    let (Some(key), Some((file, known))) = (cert.as_hostkey(), &secrets.known) else {
         return Ok(CertificateCheckStatus::CertificatePassthrough);
     };
+    let file = file.display();
+    // As `ssh-keygen -l` prints it.
+    let shown = key.hash_sha256().map_or_else(
+        || "of a kind that is not known".to_owned(),
+        |hash| format!("SHA256:{}", STANDARD_NO_PAD.encode(hash)),
+    );
     let reason = match key.hostkey().map(|key| known.check(host, ssh_port(url), key)) {
         Some(HostKey::Known) => return Ok(CertificateCheckStatus::CertificateOk),
-        Some(HostKey::Changed) => format!("the key of {host} is not the one in the file of known hosts"),
-        Some(HostKey::Revoked) => format!("the key of {host} is revoked in the file of known hosts"),
-        Some(HostKey::Unknown) | None => {
-            format!("{host} is not in the file of known hosts; check its key and add it (ssh-keyscan prints it)")
-        }
+        Some(HostKey::Changed) => format!(
+            "refused: the key of {host} ({shown}) is not the one in {file}: the host has a new key, or another machine \
+             answers in its place; check the key with those who run the host before you add it there"
+        ),
+        Some(HostKey::Revoked) => format!("refused: the key of {host} ({shown}) is revoked in {file}"),
+        Some(HostKey::Unknown) | None => format!(
+            "refused: {host} (its key is {shown}) is not in {file}; check the key and add it (ssh-keyscan prints it)"
+        ),
     };
     *problem.borrow_mut() = Some(reason.clone());
     Err(git2::Error::from_str(&reason))

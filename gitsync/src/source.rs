@@ -49,8 +49,9 @@ impl fmt::Display for Unrelated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{UNRELATED} {}: what it declares is applied, and nothing that it lacks is deleted; to go on, merge the old \
-             history, or push a commit with the trailer `Confirm-Deletes: all`",
+            "{UNRELATED} {}: what it declares is applied, and nothing that it lacks is deleted; if that is meant, \
+             confirm its newest commit with `towline sync --confirm-deletes COMMIT`, or push one with the trailer \
+             `Confirm-Deletes: all`; else merge the old history",
             self.base
         )
     }

@@ -1,13 +1,13 @@
 //! A Docker Engine that is stopped and started: unknown is never gone.
 
 use harness::{
-    Cluster, Engine, Options, PATIENCE, have_docker,
+    Cluster, Engine, Options, PATIENCE, have_docker, have_engine,
     manifests::{WEB_1, deployment},
     wait,
 };
 
 fn restart(live_restore: bool) -> anyhow::Result<()> {
-    if !have_docker() {
+    if !have_docker() || !have_engine() {
         return Ok(());
     }
     let mut engine = Engine::start(live_restore)?;

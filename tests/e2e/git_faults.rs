@@ -5,7 +5,7 @@ use std::fs;
 use harness::{
     Cluster, Container, PATIENCE, have_docker,
     manifests::{WEB_1, config_map, deployment},
-    wait,
+    run_any, wait,
 };
 
 fn with_web() -> anyhow::Result<(Cluster, Vec<Container>)> {
@@ -72,12 +72,24 @@ fn a_force_push_to_unrelated_history_deletes_nothing() -> anyhow::Result<()> {
     cluster
         .repository
         .write("namespaces/shop/settings.yaml", &config_map("settings", "a", "1"))?;
-    cluster.repository.commit("Another history")?;
+    let commit = cluster.repository.commit("Another history")?;
     cluster
         .repository
         .git(&["branch", "--quiet", "--force", "main", "other"])?;
     wait_said(&cluster, "unrelated");
+    let said = cluster.sync(3);
+    assert!(said.contains("confirm-deletes"), "{said}");
     assert_eq!(cluster.running()?, running);
+
+    // The word for another commit is not taken, and the answer names the one that waits.
+    let (code, said) = run_any(&mut cluster.command(&["sync", "--confirm-deletes", &"1".repeat(40)]))?;
+    assert!(code == 1 && said.contains(&commit), "{code} {said}");
+    let (code, said) = run_any(&mut cluster.command(&["sync", "--wait", "--confirm-deletes", &commit[..10]]))?;
+    assert!(code == 0 && said.contains("confirmed"), "{code} {said}");
+    cluster.wait_status(&commit, "converged");
+    assert_eq!(cluster.wait_running(0), []);
+    let maps = cluster.kubectl(&["get", "configmaps", "-n", "shop", "-o", "name"])?;
+    assert_eq!(maps.trim(), "configmap/settings");
     Ok(())
 }
 

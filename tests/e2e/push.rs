@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::Command,
     time::{Duration, Instant},
@@ -29,6 +30,46 @@ fn builtin(folder: &Path) -> anyhow::Result<Cluster> {
         seed: Some(folder.to_owned()),
         ..Options::default()
     })
+}
+
+#[test]
+fn what_is_printed_is_all_that_a_push_needs() -> anyhow::Result<()> {
+    if !have_docker() {
+        return Ok(());
+    }
+    let seed = tempfile::tempdir()?;
+    let cluster = builtin(seed.path())?;
+    let printed = cluster.printed();
+    let found = |head: &str| {
+        let line = printed.lines().find_map(|line| line.strip_prefix(head));
+        line.unwrap_or_else(|| panic!("no line begins with {head:?} in\n{printed}"))
+            .to_owned()
+    };
+    assert_eq!(
+        found("ready: export KUBECONFIG="),
+        cluster.kubeconfig().display().to_string()
+    );
+    // As a person would, in a repository of their own.
+    let work = Repository::init(&cluster.dir.path().join("work"))?;
+    let shell = |line: &str| {
+        let mut command = Command::new("sh");
+        command.current_dir(&work.dir).args(["-c", line]);
+        command.env_remove("GIT_SSL_CAINFO").env("GIT_TERMINAL_PROMPT", "0");
+        command
+    };
+    run(&mut shell(&found("to push: ")))?;
+    let token = cluster.data().join("admin-token");
+    assert!(printed.contains(&token.display().to_string()), "{printed}");
+    let askpass = cluster.dir.path().join("askpass");
+    fs::write(&askpass, format!("#!/bin/sh\ncat {}\n", token.display()))?;
+    fs::set_permissions(&askpass, fs::Permissions::from_mode(0o755))?;
+    let line = "git fetch --quiet towline && git checkout --quiet -B main towline/main";
+    run(shell(line).env("GIT_ASKPASS", &askpass))?;
+    work.write("namespaces/shop/more.yaml", &config_map("more", "a", "1"))?;
+    work.commit("More")?;
+    let (code, said) = run_any(shell("git push towline main").env("GIT_ASKPASS", &askpass))?;
+    assert!(code == 0 && said.contains("remote: converged"), "{code} {said}");
+    Ok(())
 }
 
 fn tip(repository: &Repository) -> anyhow::Result<String> {

@@ -154,7 +154,7 @@ impl Cluster {
             .arg(self.listen())
             .env("RUST_LOG", "info")
             .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
+            .stdout(File::options().create(true).append(true).open(self.out_path())?)
             .stderr(log);
         if !self.options.server_only {
             command.args(self.node_flags());
@@ -205,6 +205,15 @@ impl Cluster {
 
     fn log_path(&self) -> PathBuf {
         self.dir.path().join("up.log")
+    }
+
+    fn out_path(&self) -> PathBuf {
+        self.dir.path().join("up.out")
+    }
+
+    /// What the process has printed, apart from its log.
+    pub fn printed(&self) -> String {
+        fs::read_to_string(self.out_path()).unwrap_or_default()
     }
 
     /// The end of the process's log, for failure messages.

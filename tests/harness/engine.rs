@@ -13,7 +13,7 @@ use nix::{
 };
 use tempfile::TempDir;
 
-use crate::{docker, run, sources, wait};
+use crate::{docker, have, run, skipped, sources, wait};
 
 /// A dockerd with its own data root, socket and network namespace. Needs root.
 #[derive(Debug)]
@@ -22,6 +22,15 @@ pub struct Engine {
     namespace: String,
     live_restore: bool,
     child: Option<Child>,
+}
+
+/// True where this user may start an engine of its own, in a network namespace of its own.
+pub fn have_engine() -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        skipped("only root can start a second Docker Engine in a network namespace");
+    }
+    root && have("dockerd", &["--version"])
 }
 
 impl Engine {

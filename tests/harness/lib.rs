@@ -9,6 +9,7 @@ mod agent;
 mod cluster;
 mod docker;
 mod engine;
+mod kubectl;
 pub mod manifests;
 mod repository;
 
@@ -21,7 +22,8 @@ use std::{
 pub use agent::Agent;
 pub use cluster::{Cluster, Options, PATIENCE};
 pub use docker::Container;
-pub use engine::Engine;
+pub use engine::{Engine, have_engine};
+pub use kubectl::{have_kubectl, old_kubectl};
 pub use repository::Repository;
 
 /// What ran and what it said, when it failed.
@@ -91,18 +93,29 @@ pub fn have(program: &str, arguments: &[&str]) -> bool {
         .output()
         .is_ok_and(|output| output.status.success());
     if !there {
-        assert!(std::env::var_os("CI").is_none(), "CI needs {program}");
-        eprintln!("SKIPPED: this test needs {program}, which is not there or does not answer");
+        skipped(&format!(
+            "this test needs {program}, which is not there or does not answer"
+        ));
     }
     there
+}
+
+/// Says that a test is skipped; under CI that is a failure.
+pub fn skipped(why: &str) {
+    assert!(std::env::var_os("CI").is_none(), "CI skips no test: {why}");
+    eprintln!("SKIPPED: {why}");
+}
+
+/// Where `scripts/test-tools` puts what only tests use.
+pub(crate) fn tools() -> PathBuf {
+    let named = std::env::var_os("TOWLINE_TEST_TOOLS").map(PathBuf::from);
+    named.unwrap_or_else(|| {
+        let test = std::env::current_exe().unwrap_or_default();
+        test.ancestors().nth(3).map(|dir| dir.join("tools")).unwrap_or_default()
+    })
 }
 
 /// True where Docker answers on the socket of the tests.
 pub fn have_docker() -> bool {
     have("docker", &["-H", &docker::host(), "info"])
-}
-
-/// True where kubectl is installed.
-pub fn have_kubectl() -> bool {
-    have("kubectl", &["version", "--client"])
 }

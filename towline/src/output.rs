@@ -1,11 +1,9 @@
 //! How answers are printed: for people in colour where a terminal is, JSON and YAML for scripts.
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "this is where the command line prints"
-)]
+#![allow(clippy::print_stderr, reason = "this is where the command line prints")]
 
-use anstream::{eprintln, println};
+use std::io::Write as _;
+
+use anstream::eprintln;
 use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
 use owo_colors::OwoColorize;
 use schemas::report::Outcome;
@@ -17,14 +15,26 @@ use crate::cli::Format;
 pub(crate) fn print<T: Serialize>(format: Format, value: &T, human: impl FnOnce(&T)) -> anyhow::Result<()> {
     match format {
         Format::Human => human(value),
-        Format::Json => println!("{}", serde_json::to_string_pretty(value)?),
-        Format::Yaml => println!("{}", serde_saphyr::to_string(value)?.trim_end()),
+        Format::Json => line(serde_json::to_string_pretty(value)?),
+        Format::Yaml => line(serde_saphyr::to_string(value)?.trim_end()),
     }
     Ok(())
 }
 
+/// A line of the product's output. A reader that has gone (`towline status | head -1`, or a terminal
+/// that was closed under `towline up`) has seen what it wanted; that is no error.
 pub(crate) fn line(text: impl std::fmt::Display) {
-    println!("{text}");
+    let mut out = anstream::stdout().lock();
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+/// A word as a shell takes it, quoted where it must be.
+pub(crate) fn shell_word(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:@%,=".contains(&byte);
+    if !text.is_empty() && text.bytes().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// The last word of a command that failed, with its causes.
@@ -45,7 +55,7 @@ pub(crate) fn table<const N: usize>(header: [&str; N], rows: Vec<[Cell; N]>) {
     for column in table.column_iter_mut() {
         column.set_padding((0, 3));
     }
-    println!("{}", table.trim_fmt());
+    line(table.trim_fmt());
 }
 
 /// An outcome in its colour, in a table.
@@ -68,5 +78,23 @@ pub(crate) fn outcome(outcome: Outcome) -> String {
         Outcome::Superseded => "superseded".dimmed().to_string(),
         Outcome::Held => "held".yellow().to_string(),
         Outcome::Failed => "failed".red().to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_where_a_shell_would_split_or_read_them() {
+        for (text, word) in [
+            ("/var/lib/towline/ca.pem", "/var/lib/towline/ca.pem"),
+            ("/home/a b/ca.pem", "'/home/a b/ca.pem'"),
+            ("it's", r"'it'\''s'"),
+            ("$HOME", "'$HOME'"),
+            ("", "''"),
+        ] {
+            assert_eq!(shell_word(text), word);
+        }
     }
 }

@@ -195,14 +195,19 @@ async fn an_unrelated_history_can_be_confirmed_or_undone() {
     world.repo.git(&["branch", "-qm", "main", "old"]);
     force_push(&world.repo, "Fresh again");
     world.look().await;
+    let asked = world.sync.unconfirmed().expect("it waits for a word");
+    assert_eq!(asked.commit, world.repo.head());
+    let lost: Vec<String> = asked.objects.iter().map(ToString::to_string).collect();
+    assert_eq!(lost, ["ConfigMap b/two"]);
     let confirmation = Confirmation {
-        commit: world.repo.head(),
-        keys: vec![map("b", "two")],
+        commit: asked.commit,
+        keys: asked.objects,
         who: "ann".into(),
         at: "2026-01-01T00:00:00Z".parse().expect("a time"),
     };
     world.store.confirm_deletes(confirmation).await.expect("kept");
     let confirmed = world.look().await;
+    assert_eq!(world.sync.unconfirmed(), None, "it goes on from here");
     assert_eq!(confirmed.source_error, None);
     assert!(!confirmed.rows.contains_key(&map("b", "two")));
 }

@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use super::{files, source::Git};
 use crate::{
     cli::{ServerArgs, WebhookArgs},
-    client, paths,
+    client, output, paths,
 };
 
 /// The name of the built-in repository, in the data directory and under `/git/`.
@@ -135,16 +135,26 @@ pub(crate) async fn start(args: &ServerArgs, shutdown: &CancellationToken) -> an
     let kubeconfig = server.data_dir.join("kubeconfig");
     files::write(&kubeconfig, server.authority.kubeconfig(&server.url).as_bytes())?;
     tracing::info!(server = server.url, kubeconfig = %kubeconfig.display(), "ready");
+    output::line(format!(
+        "ready: export KUBECONFIG={}",
+        output::shell_word(&kubeconfig.display().to_string())
+    ));
     if builtin {
-        tracing::info!(
-            "to push: git remote add towline https://towline@{host}/git/{BUILTIN} \
-             && git config http.https://{host}/.sslCAInfo {ca} (the password is in {token})",
-            ca = server.data_dir.join("ca.pem").display(),
-            host = reachable(address),
-            token = server.data_dir.join("admin-token").display(),
-        );
+        output::line(to_push(&server.data_dir, reachable(address)));
     }
     Ok(server)
+}
+
+/// What a person types to push to the built-in repository.
+fn to_push(data_dir: &Path, host: SocketAddr) -> String {
+    let word = |file: &str| output::shell_word(&data_dir.join(file).display().to_string());
+    format!(
+        "to push: git remote add towline https://towline@{host}/git/{BUILTIN} && \
+         git config http.https://{host}/.sslCAInfo {ca}\n\
+         (git asks for a password: that is the token in {token})",
+        ca = word("ca.pem"),
+        token = word("admin-token"),
+    )
 }
 
 /// Opens the store over the database that was asked for, or over a private one.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use apiserver::{
-    control::{Looked, Source, SourceError},
+    control::{Looked, Source, SourceError, Unconfirmed},
     push::{Push, Verdict},
 };
 use async_trait::async_trait;
@@ -32,6 +32,14 @@ impl Source for Git {
         Ok(Looked {
             head: self.store.desired().commit.clone(),
             problem,
+        })
+    }
+
+    fn unconfirmed(&self) -> Option<Unconfirmed> {
+        let asked = self.sync.unconfirmed()?;
+        Some(Unconfirmed {
+            commit: asked.commit,
+            objects: asked.objects,
         })
     }
 
