@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use crate::runtime::{
-    ContainerId, CreateRequest, Credentials, ExecResult, Exit, Found, Image, Life, LogRequest, NetworkFound,
+    ContainerId, CreateRequest, Credentials, ExecResult, Exit, Found, Image, Life, LogRequest, Network, NetworkFound,
     NetworkSpec, Progress, Runtime, RuntimeError, RuntimeEvent, RuntimeInfo,
 };
 
@@ -321,7 +321,6 @@ impl Runtime for FakeRuntime {
 
     async fn create(&self, request: &CreateRequest) -> Result<ContainerId, RuntimeError> {
         take(self.options.create).await;
-        let now = self.clock.now().wall;
         let mut state = self.enter(Some(Op::Create))?;
         state.counted("create");
         if state.containers.values().any(|made| *made.found.name == *request.name) {
@@ -342,8 +341,11 @@ impl Runtime for FakeRuntime {
                 name: request.name.as_str().into(),
                 image: request.image.as_str().into(),
                 image_id: format!("sha256:{}", request.image).into(),
-                created: now,
                 labels: request.labels.clone(),
+                joins: match &request.network {
+                    Some(Network::Join(infra)) => Some(infra.clone()),
+                    _ => None,
+                },
                 life: Life::Created,
             }),
         );

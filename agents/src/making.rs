@@ -171,7 +171,10 @@ impl<F: Fn(Update) + Send + Sync> Execution<F> {
                 self.pod.spec_hash(name).into()
             },
             image_id: self.host.images.id(&request.image),
-            created: self.host.clock.now().wall,
+            joins: match &request.network {
+                Some(Network::Join(infra)) => Some(infra.clone()),
+                _ => None,
+            },
             life: Life::Created,
             message: None,
         }

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
-use jiff::Timestamp;
 use schemas::{Key, Kind, Uid, labels::docker as label};
 
 use crate::runtime::{ContainerId, Exit, Found, Life};
@@ -52,7 +51,8 @@ pub(crate) struct Container {
     pub address: Option<Ipv4Addr>,
     pub spec_hash: Arc<str>,
     pub image_id: Arc<str>,
-    pub created: Timestamp,
+    /// The infra container whose network it shares, as the runtime has it since the creation.
+    pub joins: Option<ContainerId>,
     pub life: Life,
     /// What the container left in its termination message file.
     pub message: Option<Arc<str>>,
@@ -74,7 +74,7 @@ impl Container {
             address: label(label::ADDRESS).and_then(|text| text.parse().ok()),
             spec_hash: label(label::SPEC_HASH).unwrap_or("").into(),
             image_id: found.image_id.clone(),
-            created: found.created,
+            joins: found.joins.clone(),
             life: found.life.clone(),
             message: None,
         })

@@ -160,17 +160,16 @@ fn run(view: &View<'_>) -> Plan {
     }
     let infra = observed::latest(view.containers, INFRA).filter(|_| view.pod.needs_infra());
     let network_lost = view.pod.needs_infra() && !infra.is_some_and(Container::is_running);
-    // Containers of an earlier network do not count any more: the pod starts over.
-    let current: Vec<Container> = view
-        .containers
-        .iter()
-        .filter(|container| match infra {
-            _ if network_lost && infra.is_some() => container.role == Role::Infra,
-            Some(infra) => container.created >= infra.created,
-            None => true,
-        })
-        .cloned()
-        .collect();
+    // Containers of an earlier network do not count any more: the pod starts over. Which network a
+    // container has joined is the runtime's own record of its creation; times say nothing of it, since
+    // clocks step.
+    let counts = |container: &Container| match infra {
+        Some(infra) if container.role == Role::Infra => container.id == infra.id,
+        Some(_) if network_lost => false,
+        Some(infra) => container.joins.as_ref().is_none_or(|joined| *joined == infra.id),
+        None => true,
+    };
+    let current: Vec<Container> = view.containers.iter().filter(|c| counts(c)).cloned().collect();
 
     let mut work = Vec::new();
     let ended = if network_lost && pod_is_done(view) {
@@ -183,7 +182,10 @@ fn run(view: &View<'_>) -> Plan {
             .extend(stop_all(view, view.pod.grace(), "the pod has ended", |_| true));
         return plan;
     }
-    if network_lost && !work.is_empty() {
+    if !network_lost {
+        plan.steps
+            .extend(stop_all(view, view.pod.grace(), "its network is an earlier one", |c| !counts(c)));
+    } else if !work.is_empty() {
         plan.steps
             .extend(stop_all(view, view.pod.grace(), "the pod's network is gone", |_| true));
         match infra {

@@ -63,7 +63,7 @@ fn container(pod: &Pod, name: &str, attempt: u32, life: Life) -> Container {
             pod.spec_hash(name).into()
         },
         image_id: "sha256:1".into(),
-        created: at(i64::from(attempt) + 1),
+        joins: (pod.needs_infra() && name != INFRA).then(|| format!("{INFRA}-0").into()),
         life,
         message: None,
     }
@@ -205,10 +205,7 @@ fn several_containers_share_a_network_and_come_in_order() {
         ],
         "containers": [{"name": "a", "image": "i:1"}, {"name": "b", "image": "i:1"}],
     }));
-    let infra = |life| Container {
-        created: at(0),
-        ..container(&pod, INFRA, 0, life)
-    };
+    let infra = |life| container(&pod, INFRA, 0, life);
     let c = |name: &str, life| container(&pod, name, 0, life);
     let empty = Memory::default();
     let steps = |containers: &[Container], memory: &Memory| short(&look(&pod, Wish::Run, containers, memory));
@@ -295,6 +292,43 @@ fn several_containers_share_a_network_and_come_in_order() {
 }
 
 #[test]
+fn the_network_that_a_container_joined_tells_whether_it_counts() {
+    let pod = pod(json!({
+        "restartPolicy": "Always", "containers": [{"name": "a", "image": "i:1"}, {"name": "b", "image": "i:1"}],
+    }));
+    let joined = |name: &str, attempt, network: Option<&str>| Container {
+        joins: network.map(Into::into),
+        ..container(&pod, name, attempt, running())
+    };
+    let infra = [container(&pod, INFRA, 0, exited(137)), container(&pod, INFRA, 1, running())];
+    let cases: &[(&str, [Container; 2], &[&str])] = &[
+        (
+            "of the network that is",
+            [joined("a", 0, Some("_infra-1")), joined("b", 0, Some("_infra-1"))],
+            &["remove _infra-0"],
+        ),
+        (
+            "of the one before",
+            [joined("a", 0, Some("_infra-0")), joined("b", 0, Some("_infra-1"))],
+            &["stop a-0", "ensure a", "create a.1", "start a.1", "remove _infra-0"],
+        ),
+        (
+            "a runtime that does not say",
+            [joined("a", 0, None), joined("b", 0, None)],
+            &["remove _infra-0"],
+        ),
+    ];
+    for (name, containers, expected) in cases {
+        let all: Vec<Container> = infra.iter().chain(containers).cloned().collect();
+        assert_eq!(
+            short(&look(&pod, Wish::Run, &all, &Memory::default())),
+            *expected,
+            "{name}"
+        );
+    }
+}
+
+#[test]
 fn a_failed_init_container_ends_a_pod_that_never_restarts() {
     let spec = |policy: &str| {
         pod(json!({
@@ -304,10 +338,7 @@ fn a_failed_init_container_ends_a_pod_that_never_restarts() {
         }))
     };
     let never = spec("Never");
-    let infra = |pod: &Pod| Container {
-        created: at(0),
-        ..container(pod, INFRA, 0, running())
-    };
+    let infra = |pod: &Pod| container(pod, INFRA, 0, running());
     let found = look(
         &never,
         Wish::Run,
@@ -348,9 +379,8 @@ fn ended_pods_and_lost_containers_are_left_alone() {
 }
 
 /// Does what a plan says to a list of containers.
-fn apply(pod: &Pod, containers: &mut Vec<Container>, plan: &Plan, tick: &mut i64) {
+fn apply(pod: &Pod, containers: &mut Vec<Container>, plan: &Plan) {
     for step in &plan.steps {
-        *tick += 1;
         match &step.action {
             Action::Ensure { .. } | Action::PostStart { .. } => {}
             Action::Create {
@@ -364,7 +394,9 @@ fn apply(pod: &Pod, containers: &mut Vec<Container>, plan: &Plan, tick: &mut i64
                     "{name}.{attempt} is made twice"
                 );
                 let mut made = container(pod, name, *attempt, Life::Created);
-                made.created = at(*tick);
+                if made.joins.is_some() {
+                    made.joins = observed::latest(containers, INFRA).map(|infra| infra.id.clone());
+                }
                 containers.push(made);
             }
             Action::Start {
@@ -402,7 +434,7 @@ proptest! {
         policy in prop_oneof![Just("Always"), Just("OnFailure"), Just("Never")],
         mains in 1_usize..4,
         inits in prop::collection::vec(any::<bool>(), 0..3),
-        found in prop::collection::vec((0_usize..7, 0_u32..4, lives(), any::<bool>()), 0..12),
+        found in prop::collection::vec((0_usize..7, 0_u32..4, lives(), any::<bool>(), 0_u32..4), 0..12),
         end in any::<bool>(),
     ) {
         let mut names: Vec<String> = Vec::new();
@@ -416,13 +448,13 @@ proptest! {
         let pod = pod(json!({"restartPolicy": policy, "containers": main, "initContainers": init}));
         names.push(INFRA.to_owned());
         let mut containers: Vec<Container> = Vec::new();
-        for (index, (name, attempt, life, changed)) in found.into_iter().enumerate() {
+        for (name, attempt, life, changed, network) in found {
             let name = &names[name % names.len()];
             if containers.iter().any(|known| *known.name == **name && known.attempt == attempt) {
                 continue;
             }
             let mut made = container(&pod, name, attempt, life);
-            made.created = at(index as i64);
+            made.joins = made.joins.map(|_| format!("{INFRA}-{network}").into());
             if changed && name != INFRA {
                 made.spec_hash = "other".into();
             }
@@ -438,14 +470,13 @@ proptest! {
         let wish = if end { Wish::End(Duration::from_secs(1)) } else { Wish::Run };
         let memory = Memory::default();
         let before = containers.clone();
-        let mut tick = 100;
         let mut last = Plan::default();
         for _ in 0..30 {
             last = look(&pod, wish, &containers, &memory);
             if last.steps.is_empty() {
                 break;
             }
-            apply(&pod, &mut containers, &last, &mut tick);
+            apply(&pod, &mut containers, &last);
         }
         prop_assert!(last.steps.is_empty(), "there is no end to it: {:?} {containers:#?}", short(&last));
         if end {
@@ -456,7 +487,7 @@ proptest! {
         let infra_ran = !pod.needs_infra() || before.iter().any(|c| c.role == Role::Infra && c.is_running());
         if infra_ran && policy == "Always" && inits.is_empty() {
             for container in before.iter().filter(|c| c.is_running() && *c.spec_hash == *pod.spec_hash(&c.name)) {
-                let current = !pod.needs_infra() || observed::latest(&before, INFRA).is_some_and(|infra| infra.created <= container.created);
+                let current = !pod.needs_infra() || observed::latest(&before, INFRA).is_some_and(|infra| container.joins.as_ref() == Some(&infra.id));
                 if current && container.role != Role::Infra {
                     prop_assert!(containers.iter().any(|c| c.id == container.id && c.is_running()), "{} was ended", container.id);
                 }

@@ -72,8 +72,9 @@ pub struct Found {
     pub name: Arc<str>,
     pub image: Arc<str>,
     pub image_id: Arc<str>,
-    pub created: Timestamp,
     pub labels: BTreeMap<String, String>,
+    /// The container whose network it was made to share: the runtime keeps it from the creation on.
+    pub joins: Option<ContainerId>,
     pub life: Life,
 }
 

@@ -29,8 +29,11 @@ pub(super) fn read(found: ContainerInspectResponse) -> Found {
         name: found.name.as_deref().unwrap_or_default().trim_start_matches('/').into(),
         image: config.image.unwrap_or_default().into(),
         image_id: found.image.unwrap_or_default().into(),
-        created,
         labels: config.labels.unwrap_or_default().into_iter().collect(),
+        joins: found
+            .host_config
+            .and_then(|host| host.network_mode)
+            .and_then(|mode| mode.strip_prefix("container:").map(Into::into)),
         life,
     }
 }

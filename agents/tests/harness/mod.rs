@@ -27,26 +27,32 @@ impl Clock for RealClock {
     }
 }
 
-/// Follows tokio's time, so that a paused test goes through minutes at once.
-pub struct TokioClock {
+/// Follows tokio's time, so that a paused test goes through minutes at once. Its wall clock steps when
+/// a test says so.
+pub struct TestClock {
     start: tokio::time::Instant,
-    wall: Timestamp,
+    wall: parking_lot::Mutex<Timestamp>,
 }
 
-impl TokioClock {
+impl TestClock {
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             start: tokio::time::Instant::now(),
-            wall: "2026-01-01T00:00:00Z".parse().expect("it is a time"),
+            wall: parking_lot::Mutex::new("2026-01-01T00:00:00Z".parse().expect("it is a time")),
         })
+    }
+
+    /// Somebody sets the wall clock.
+    pub fn step(&self, by: jiff::SignedDuration) {
+        *self.wall.lock() += by;
     }
 }
 
-impl Clock for TokioClock {
+impl Clock for TestClock {
     fn now(&self) -> Now {
         let monotonic = self.start.elapsed();
         Now {
-            wall: self.wall + monotonic,
+            wall: *self.wall.lock() + monotonic,
             monotonic,
         }
     }

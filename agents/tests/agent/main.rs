@@ -1,0 +1,13 @@
+//! The agent on a fake runtime with a server in memory, faults included.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod adopting;
+mod claims;
+mod clocks;
+mod engine;
+mod making;
+mod running;
+mod sessions;
+mod world;
