@@ -14,23 +14,27 @@ use std::{
     time::Duration,
 };
 
-use schemas::{Uid, node::Frame};
+use schemas::{
+    Uid,
+    node::{Frame, Order, Told, Unclaimed},
+};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    claims::Disputes,
     connection::NodeFace,
-    control::SessionRefusal,
+    control::{ControlPlane, SessionRefusal},
     entry::{Busy, Claim, Entry},
     execute::{End, Execution, Update},
     host::Host,
     memory::{Checks, Trouble, TroubleKind},
-    observed::{self, Container},
+    observed::Container,
     plan::{Plan, Wish, plan},
     probe,
     reporter::Reporter,
     reporting::back_off,
-    runtime::{ContainerId, Found, Life, RuntimeEvent},
+    runtime::{ContainerId, Found, RuntimeEvent},
     sessions::LogQuestion,
     state::Head,
     volumes,
@@ -75,6 +79,17 @@ pub(crate) enum Message {
         question: LogQuestion,
         reply: oneshot::Sender<Result<ContainerId, SessionRefusal>>,
     },
+    /// What the server knows of pods that it was asked about.
+    Fates {
+        asked: Vec<Uid>,
+        told: Vec<Told>,
+    },
+    /// A person's decision about an unclaimed pod.
+    Settle {
+        uid: Uid,
+        order: Order,
+        reply: oneshot::Sender<Result<Unclaimed, SessionRefusal>>,
+    },
     /// The runtime's own facts may have changed.
     NodeChanged,
 }
@@ -82,6 +97,7 @@ pub(crate) enum Message {
 /// What an agent is put together from.
 pub(crate) struct Parts {
     pub host: Arc<Host>,
+    pub control: Arc<dyn ControlPlane>,
     pub reporter: Arc<Reporter>,
     pub face: Arc<NodeFace>,
     pub tell: mpsc::UnboundedSender<Message>,
@@ -93,13 +109,19 @@ pub(crate) struct Parts {
 
 pub(crate) struct Agent {
     pub(crate) host: Arc<Host>,
+    pub(crate) control: Arc<dyn ControlPlane>,
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) face: Arc<NodeFace>,
     pub(crate) tell: mpsc::UnboundedSender<Message>,
     pub(crate) head: Option<Head>,
+    /// Whether the stream is of another cluster: nothing on it is followed.
+    pub(crate) foreign: bool,
+    /// Whether the server was heard of since this process started.
+    pub(crate) heard: bool,
     pub(crate) entries: BTreeMap<Uid, Box<Entry>>,
     /// Containers with this agent's labels whose pod is not known at all.
     pub(crate) strays: BTreeMap<ContainerId, Container>,
+    pub(crate) disputes: Disputes,
     pub(crate) dirty: BTreeSet<Uid>,
     pub(crate) timers: BinaryHeap<Reverse<(Duration, Uid)>>,
     /// Whether the runtime can be reached; if not, nothing is known and nothing is done.
@@ -119,12 +141,16 @@ impl Agent {
     pub(crate) fn new(parts: Parts) -> Self {
         Self {
             host: parts.host,
+            control: parts.control,
             reporter: parts.reporter,
             face: parts.face,
             tell: parts.tell,
             head: None,
+            foreign: false,
+            heard: false,
             entries: BTreeMap::new(),
             strays: BTreeMap::new(),
+            disputes: Disputes::default(),
             dirty: BTreeSet::new(),
             timers: BinaryHeap::new(),
             runtime_there: false,
@@ -205,6 +231,10 @@ impl Agent {
             }
             Message::FindLog { question, reply } => {
                 let _ = reply.send(self.find_log(&question));
+            }
+            Message::Fates { asked, told } => self.fates(&asked, told),
+            Message::Settle { uid, order, reply } => {
+                let _ = reply.send(self.settle(&uid, order));
             }
             Message::NodeChanged => self.node_changed(),
         }
@@ -298,7 +328,7 @@ impl Agent {
         }
         let now = self.host.clock.now();
         let Some(entry) = self.entries.get_mut(uid) else { return };
-        if entry.claim == Claim::Unclaimed {
+        if entry.is_unclaimed() {
             return;
         }
         let wish = entry.wish();
@@ -367,7 +397,7 @@ impl Agent {
     }
 
     /// The pod is gone from the server and its containers from the node.
-    fn drop_pod(&mut self, uid: &Uid) {
+    pub(crate) fn drop_pod(&mut self, uid: &Uid) {
         let Some(entry) = self.entries.remove(uid) else { return };
         self.host.pool.lock().release(uid);
         self.host.state.forget(&entry.pod.key, &uid.0);
@@ -415,77 +445,4 @@ impl Agent {
             ));
         }
     }
-
-    fn find_log(&self, question: &LogQuestion) -> Result<ContainerId, SessionRefusal> {
-        let refuse = |status, message: String| Err(SessionRefusal { status, message });
-        let Some(entry) = self.entries.get(&question.uid) else {
-            return refuse(404, "the pod is not on this node".to_owned());
-        };
-        let name = match &question.container {
-            Some(name) => name.clone(),
-            None => entry
-                .pod
-                .spec
-                .containers
-                .first()
-                .map(|spec| spec.name.clone())
-                .unwrap_or_default(),
-        };
-        let pod = &entry.pod.key.name;
-        if entry.pod.container(&name).is_none() {
-            return refuse(400, format!("container {name} is not valid for pod {pod}"));
-        }
-        let found = if question.previous {
-            observed::previous(&entry.containers, &name)
-        } else {
-            observed::latest(&entry.containers, &name)
-        };
-        match found {
-            // A container that never ran has no log; the one before it is what people want to see.
-            Some(container) if container.life != Life::Created => Ok(container.id.clone()),
-            _ if question.previous => refuse(
-                400,
-                format!("previous terminated container {name:?} in pod {pod:?} not found"),
-            ),
-            _ => refuse(
-                400,
-                format!(
-                    "container {name:?} in pod {pod:?} is waiting to start: {}",
-                    waiting_reason(entry, &name)
-                ),
-            ),
-        }
-    }
-
-    pub(crate) fn tell_unclaimed(&mut self) {
-        let mut names: Vec<String> = self
-            .strays
-            .values()
-            .map(|container| format!("{}/{}/{}", container.key.ns(), container.key.name, container.name))
-            .collect();
-        for entry in self.entries.values().filter(|entry| entry.claim == Claim::Unclaimed) {
-            let key = &entry.pod.key;
-            names.extend(
-                entry
-                    .containers
-                    .iter()
-                    .map(|container| format!("{}/{}/{}", key.ns(), key.name, container.name)),
-            );
-        }
-        names.sort();
-        names.dedup();
-        self.face.set_unclaimed(names);
-    }
-}
-
-fn waiting_reason(entry: &Entry, name: &str) -> String {
-    let status = entry.status();
-    let all = status
-        .container_statuses
-        .into_iter()
-        .chain(status.init_container_statuses)
-        .flatten();
-    all.filter(|status| status.name == name)
-        .find_map(|status| status.state?.waiting?.reason)
-        .unwrap_or_else(|| "ContainerCreating".to_owned())
 }

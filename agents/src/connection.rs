@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use parking_lot::Mutex;
-use schemas::node::{Frame, Heartbeat, Incarnation, Registration};
+use schemas::node::{Frame, Heartbeat, Position, Registration, Unclaimed};
 use serde_json::Value;
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{mpsc::UnboundedSender, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -52,7 +52,7 @@ impl Jitter {
 #[derive(Debug, Default)]
 pub(crate) struct NodeFace {
     status: Mutex<(Value, bool)>,
-    unclaimed: Mutex<Vec<String>>,
+    unclaimed: Mutex<Vec<Unclaimed>>,
     wake: tokio::sync::Notify,
 }
 
@@ -67,8 +67,14 @@ impl NodeFace {
         }
     }
 
-    pub(crate) fn set_unclaimed(&self, unclaimed: Vec<String>) {
-        *self.unclaimed.lock() = unclaimed;
+    /// Notes the unclaimed pods; a change is sent with a heartbeat at once.
+    pub(crate) fn set_unclaimed(&self, unclaimed: Vec<Unclaimed>) {
+        let mut current = self.unclaimed.lock();
+        if *current != unclaimed {
+            *current = unclaimed;
+            drop(current);
+            self.wake.notify_one();
+        }
     }
 
     fn heartbeat(&self) -> Heartbeat {
@@ -76,7 +82,7 @@ impl NodeFace {
         let changed = std::mem::take(&mut current.1);
         Heartbeat {
             status: changed.then(|| current.0.clone()),
-            unclaimed: self.unclaimed.lock().clone(),
+            unclaimed_pods: self.unclaimed.lock().clone(),
         }
     }
 
@@ -90,15 +96,49 @@ impl NodeFace {
     }
 }
 
+/// Whether the server has taken this agent for its node's. Nothing is told to it before.
+#[derive(Clone, Debug)]
+pub(crate) struct Admission(watch::Sender<bool>);
+
+impl Default for Admission {
+    fn default() -> Self {
+        Self(watch::Sender::new(false))
+    }
+}
+
+impl Admission {
+    fn set(&self, admitted: bool) {
+        self.0.send_replace(admitted);
+    }
+
+    /// Waits until the agent is admitted.
+    pub(crate) async fn given(&self) {
+        // The sender is here, so the wait ends with the admission alone.
+        let _ = self.0.subscribe().wait_for(|admitted| *admitted).await;
+    }
+}
+
 pub(crate) struct Link {
     pub control: Arc<dyn ControlPlane>,
     pub tell: UnboundedSender<Message>,
     pub face: Arc<NodeFace>,
     pub registration: Registration,
+    pub admission: Admission,
+    /// One registration at a time, so that a second one finds the first one's.
+    pub registering: tokio::sync::Mutex<()>,
     pub shutdown: CancellationToken,
 }
 
 impl Link {
+    async fn register(&self) -> Result<(), ControlError> {
+        let _turn = self.registering.lock().await;
+        let mut registration = self.registration.clone();
+        registration.status = self.face.registration_status();
+        let registered = self.control.register(&registration).await;
+        self.admission.set(registered.is_ok());
+        registered.map(|_| ())
+    }
+
     async fn pause(&self, wait: Duration) -> bool {
         tokio::select! {
             () = tokio::time::sleep(wait) => true,
@@ -134,17 +174,15 @@ impl Link {
     }
 
     async fn once(&self, resume: &mut Option<Resume>, jitter: &mut Jitter) -> Result<(), ControlError> {
-        let mut registration = self.registration.clone();
-        registration.status = self.face.registration_status();
         let opened = async {
-            self.control.register(&registration).await?;
+            self.register().await?;
             self.control.stream(resume.clone()).await
         };
         let mut frames = tokio::select! {
             opened = opened => opened?,
             () = self.shutdown.cancelled() => return Ok(()),
         };
-        tracing::info!(node = &*registration.name, "connected to the server");
+        tracing::info!(node = &*self.registration.name, "connected to the server");
         loop {
             let frame = tokio::select! {
                 frame = frames.next() => frame,
@@ -153,35 +191,21 @@ impl Link {
             let Some(frame) = frame else { return Ok(()) };
             let frame = frame?;
             jitter.reset();
-            match (&frame, resume.as_mut()) {
-                (
-                    Frame::Snapshot {
-                        incarnation, version, ..
-                    },
-                    _,
-                ) => {
-                    *resume = Some(Resume {
-                        incarnation: Incarnation(incarnation.0.clone()),
-                        version: *version,
-                    });
-                }
-                (Frame::Delta { version, .. } | Frame::Bookmark { version }, Some(resume)) => resume.version = *version,
-                // A stream begins with a snapshot; without one there is nothing to add to.
-                (_, None) => {
-                    return Err(ControlError::Malformed(
-                        "the node stream does not begin with a snapshot".to_owned(),
-                    ));
-                }
-            }
+            note(resume, &frame)?;
             if self.tell.send(Message::Frame(frame)).is_err() {
                 return Ok(());
             }
         }
     }
 
-    /// Beats every ten seconds, less up to a tenth, and at once when the node's status changed.
+    /// Beats every ten seconds, less up to a tenth, and at once when what it carries changed. The first
+    /// beat follows the registration.
     pub(crate) async fn beat(self: Arc<Self>) {
         loop {
+            tokio::select! {
+                () = self.admission.given() => {}
+                () = self.shutdown.cancelled() => return,
+            }
             let heartbeat = self.face.heartbeat();
             let had_status = heartbeat.status.is_some();
             let sent = tokio::select! {
@@ -191,13 +215,17 @@ impl Link {
             let mut wait = HEARTBEAT.mul_f64(0.9 + rand::random::<f64>() / 10.0);
             if let Err(error) = sent {
                 tracing::debug!(%error, "a heartbeat did not arrive");
-                // The Node object was deleted: the node makes itself known again.
-                if matches!(error, ControlError::Refused { status: 404, .. }) {
-                    let mut registration = self.registration.clone();
-                    registration.status = self.face.registration_status();
-                    if let Err(error) = self.control.register(&registration).await {
-                        tracing::warn!(%error, "the node could not be registered again");
+                match error {
+                    // The Node object was deleted: the node makes itself known again.
+                    ControlError::Refused { status: 404, .. } => {
+                        if let Err(error) = self.register().await {
+                            tracing::warn!(%error, "the node could not be registered again");
+                        }
                     }
+                    // Another agent has the name now. Its stream has ended this one's, which registers
+                    // again as soon as it may.
+                    ControlError::Refused { status: 409, .. } => self.admission.set(false),
+                    _ => {}
                 }
                 if had_status {
                     self.face.again();
@@ -216,6 +244,10 @@ impl Link {
     pub(crate) async fn serve(self: Arc<Self>, host: Arc<crate::host::Host>) {
         let mut jitter = Jitter::new(Duration::from_millis(500), Duration::from_secs(10));
         loop {
+            tokio::select! {
+                () = self.admission.given() => {}
+                () = self.shutdown.cancelled() => return,
+            }
             let opened = tokio::select! {
                 opened = self.control.sessions() => opened,
                 () = self.shutdown.cancelled() => return,
@@ -245,4 +277,37 @@ impl Link {
             }
         }
     }
+}
+
+/// Notes from where a stream that broke after this frame goes on.
+fn note(resume: &mut Option<Resume>, frame: &Frame) -> Result<(), ControlError> {
+    match (frame, resume.as_mut()) {
+        (
+            Frame::Snapshot {
+                incarnation,
+                term,
+                version,
+                ..
+            },
+            _,
+        ) => {
+            let at = Position {
+                incarnation: incarnation.clone(),
+                term: term.clone(),
+                version: *version,
+            };
+            *resume = Some(Resume { at, whole: false });
+        }
+        (Frame::Delta { term, version, .. } | Frame::Bookmark { term, version }, Some(resume)) if !resume.whole => {
+            resume.at.term = term.clone();
+            resume.at.version = *version;
+        }
+        // A stream begins with a snapshot; without one there is nothing to add to.
+        _ => {
+            return Err(ControlError::Malformed(
+                "the node stream does not begin with a snapshot".to_owned(),
+            ));
+        }
+    }
+    Ok(())
 }

@@ -3,7 +3,9 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use schemas::node::{Frame, Heartbeat, Incarnation, PodReport, Registered, Registration, SessionRequest};
+use schemas::node::{
+    Frame, Heartbeat, Identity, Missing, PodReport, Position, Registered, Registration, SessionRequest, Told,
+};
 
 /// Why the server could not be told or asked something.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -24,8 +26,9 @@ pub enum ControlError {
 /// From where a node stream goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resume {
-    pub incarnation: Incarnation,
-    pub version: u64,
+    pub at: Position,
+    /// Everything is wanted anew: something before that position may be lost.
+    pub whole: bool,
 }
 
 /// Why a session has no answer.
@@ -42,6 +45,9 @@ pub type SessionAnswer = Result<BoxStream<'static, Bytes>, SessionRefusal>;
 /// The server, as one agent sees it. Calls may overlap.
 #[async_trait]
 pub trait ControlPlane: Send + Sync + 'static {
+    /// Asks, before anything else, which id an agent that has none yet shall have: the one that it
+    /// proposes, or that of an agent that is gone and whose containers it takes over.
+    async fn identify(&self, proposed: &Identity) -> Result<Identity, ControlError>;
     async fn register(&self, registration: &Registration) -> Result<Registered, ControlError>;
     /// Opens the node stream. It begins with a snapshot, or with what came after `resume`.
     async fn stream(
@@ -50,6 +56,8 @@ pub trait ControlPlane: Send + Sync + 'static {
     ) -> Result<BoxStream<'static, Result<Frame, ControlError>>, ControlError>;
     async fn report(&self, reports: &[PodReport]) -> Result<(), ControlError>;
     async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<(), ControlError>;
+    /// Asks what became of pods that a snapshot lacks.
+    async fn fates(&self, missing: &[Missing]) -> Result<Vec<Told>, ControlError>;
     /// Opens the second connection, on which the server asks for logs and the like.
     async fn sessions(&self) -> Result<BoxStream<'static, Result<SessionRequest, ControlError>>, ControlError>;
     /// Answers one session; returns when all of it was sent, or the server no longer wants it.

@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::PodStatus;
-use schemas::{Now, node::Incarnation};
+use schemas::{
+    Now,
+    node::{Incarnation, Position},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -15,15 +18,15 @@ use crate::{
 };
 
 /// Where the agent's claim on a pod stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Claim {
     /// The server has the pod on this node.
     Held,
     /// The server has deleted it.
     Gone,
-    /// The server does not know it, and nobody has said that it was deleted: its containers are left
-    /// as they are, and reported.
-    Unclaimed,
+    /// The server does not have it, and nobody has said that it was deleted: its containers are left
+    /// as they are, and reported. `seen` is the last position at which the server had it.
+    Unclaimed { seen: Option<Position> },
 }
 
 /// A running execution of this pod's plan.
@@ -134,6 +137,11 @@ impl Entry {
         }
     }
 
+    #[must_use]
+    pub(crate) fn is_unclaimed(&self) -> bool {
+        matches!(self.claim, Claim::Unclaimed { .. })
+    }
+
     pub(crate) fn status(&self) -> PodStatus {
         serde_json::from_slice(&self.status).unwrap_or_default()
     }
@@ -154,7 +162,7 @@ impl Entry {
         match self.claim {
             Claim::Gone => Wish::End(self.pod.grace()),
             Claim::Held if self.pod.object.is_deleting() => Wish::End(self.pod.grace()),
-            Claim::Held | Claim::Unclaimed => Wish::Run,
+            Claim::Held | Claim::Unclaimed { .. } => Wish::Run,
         }
     }
 

@@ -1,12 +1,10 @@
 //! Taking in what the server says: snapshots and what changed since.
-//!
-//! This is where it is decided whose containers may be removed, so it errs on the side of keeping.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use schemas::{
     Key, Kind, Object, Uid,
-    node::{Frame, Gone, Incarnation, NodeEvent},
+    node::{Frame, Gone, Incarnation, Position},
 };
 
 use crate::{
@@ -15,53 +13,96 @@ use crate::{
     memory::TroubleKind,
     observed::Owner,
     pod::Pod,
-    state::{Head, Known},
+    state::{Head, Known, Saved},
     volumes,
 };
 
-/// Fewer pods than this may vanish at once without a question.
-const FEW: usize = 5;
-
 impl Agent {
     pub(crate) fn frame(&mut self, frame: Frame) {
-        match frame {
+        self.heard = true;
+        let (term, version) = match frame {
             Frame::Snapshot {
                 cluster,
                 incarnation,
+                term,
                 version,
+                continues,
                 objects,
-            } => self.snapshot(cluster, incarnation, version, objects),
-            Frame::Delta { version, put, gone } => {
-                let Some(mut head) = self.head.clone() else { return };
+            } => {
+                let at = Position {
+                    incarnation,
+                    term,
+                    version,
+                };
+                if self.know_cluster(&cluster)
+                    && let Err(error) = self.host.state.save_identity(&self.host.node_uid, Some(&cluster))
+                {
+                    tracing::error!(node = &*self.host.node_name, %error, "the agent may not find its containers again");
+                }
+                self.foreign = self.host.owner.get().is_none_or(|owner| owner.cluster != cluster);
+                if self.foreign {
+                    tracing::error!(
+                        node = &*self.host.node_name, %cluster,
+                        "the server is of another cluster than this agent's state directory; nothing it says is followed"
+                    );
+                    return;
+                }
+                self.disputes.ask_again();
+                self.snapshot(&cluster, at, continues, objects);
+                self.settle_disputes();
+                return;
+            }
+            Frame::Delta {
+                term,
+                version,
+                put,
+                gone,
+            } => {
+                let Some(incarnation) = self.followed() else { return };
                 for object in put {
-                    self.put(object, &head.incarnation);
+                    self.put(object, &incarnation);
                 }
                 self.gone(gone);
-                head.version = version;
-                self.set_head(head);
+                (term, version)
             }
-            Frame::Bookmark { version } => {
-                if let Some(mut head) = self.head.clone() {
-                    head.version = version;
-                    self.set_head(head);
-                }
-            }
+            Frame::Bookmark { term, version } => (term, version),
+        };
+        if let Some(incarnation) = self.followed()
+            && let Some(cluster) = self.head.as_ref().map(|head| head.cluster.clone())
+        {
+            let at = Position {
+                incarnation,
+                term,
+                version,
+            };
+            self.set_head(&cluster, at);
         }
-        self.tell_unclaimed();
+        self.settle_disputes();
     }
 
-    fn set_head(&mut self, head: Head) {
-        if self.head.as_ref() != Some(&head) {
-            self.host.state.save_identity(&self.host.node_uid, Some(&head));
-            self.head = Some(head);
+    /// The incarnation of the stream, if there is one to follow.
+    fn followed(&self) -> Option<Incarnation> {
+        let head = self.head.as_ref().filter(|_| !self.foreign)?;
+        Some(head.at.incarnation.clone())
+    }
+
+    /// Notes how far the server's history is applied, after everything that came with it.
+    fn set_head(&mut self, cluster: &Arc<str>, at: Position) {
+        let head = Head::moved(self.head.as_ref(), cluster, at);
+        if self.head.as_ref() == Some(&head) {
+            return;
         }
+        if self.keep_claims() {
+            self.host.state.save_head(&head);
+        }
+        self.head = Some(head);
     }
 
     /// Takes up what was saved by the process before.
-    pub(crate) fn restore(&mut self, head: Option<Head>, known: Vec<Known>) {
-        let Some(head) = head else { return };
-        self.know_cluster(&head.cluster);
-        for Known { incarnation, object } in known {
+    pub(crate) fn restore(&mut self, saved: Saved) {
+        let Some(cluster) = &saved.cluster else { return };
+        self.know_cluster(cluster);
+        for Known { incarnation, object } in saved.known {
             if object.kind == Kind::Pod {
                 if let Some(uid) = self.put_pod(object, &incarnation, false)
                     && let Some(ip) = self.entries.get(&uid).and_then(|entry| entry.status().pod_ip)
@@ -73,47 +114,44 @@ impl Agent {
                 self.host.objects.write().insert(object.key(), object);
             }
         }
-        self.head = Some(head);
+        self.restore_claims(saved.claims);
+        self.head = saved.head;
     }
 
-    fn know_cluster(&mut self, cluster: &Arc<str>) {
+    /// Takes this cluster for its own, once and for all. Tells whether it was not known before.
+    fn know_cluster(&mut self, cluster: &Arc<str>) -> bool {
         let owner = Owner {
             cluster: cluster.clone(),
             node_uid: self.host.node_uid.clone(),
         };
-        if self.host.owner.set(owner).is_ok() {
+        let new = self.host.owner.set(owner).is_ok();
+        if new {
             self.owner_known.notify_one();
         }
+        new
     }
 
-    fn snapshot(&mut self, cluster: Arc<str>, incarnation: Incarnation, version: u64, objects: Vec<Object>) {
-        self.know_cluster(&cluster);
-        let ours = self.host.owner.get().is_some_and(|owner| owner.cluster == cluster);
-        if !ours {
-            tracing::error!(
-                node = &*self.host.node_name, %cluster,
-                "the server is of another cluster than this agent's state directory; nothing it says is followed"
-            );
-            return;
-        }
-        let complete = self
-            .head
-            .as_ref()
-            .is_none_or(|head| head.incarnation == incarnation && version >= head.version);
-        let mut named: BTreeMap<Uid, ()> = BTreeMap::new();
+    fn snapshot(&mut self, cluster: &Arc<str>, at: Position, continues: bool, objects: Vec<Object>) {
+        let before = self.head.clone();
+        let complete = continues
+            && before
+                .as_ref()
+                .is_some_and(|head| head.at.incarnation == at.incarnation && at.version >= head.high);
+        let held = self.entries.values().filter(|entry| entry.claim == Claim::Held).count();
+        let mut named: BTreeSet<Uid> = BTreeSet::new();
         let mut keys = std::collections::HashSet::new();
         let mut pods = Vec::new();
         for object in objects {
             if object.kind == Kind::Pod {
-                named.insert(object.uid(), ());
+                named.insert(object.uid());
                 pods.push(object);
             } else {
                 keys.insert(object.key());
-                self.put(object, &incarnation);
+                self.put(object, &at.incarnation);
             }
         }
         for pod in pods {
-            let uid = self.put_pod(pod, &incarnation, true);
+            let uid = self.put_pod(pod, &at.incarnation, true);
             // The store may have lost what was last reported of it.
             if let Some(entry) = uid.and_then(|uid| self.entries.get_mut(&uid)) {
                 let stored = entry.pod.object.status.as_deref();
@@ -123,32 +161,7 @@ impl Agent {
                 entry.said_ended = false;
             }
         }
-        let missing: Vec<Uid> = self
-            .entries
-            .keys()
-            .filter(|uid| !named.contains_key(*uid))
-            .cloned()
-            .collect();
-        let mut vanished = Vec::new();
-        for uid in missing {
-            let Some(entry) = self.entries.get_mut(&uid) else {
-                continue;
-            };
-            match entry.claim {
-                Claim::Gone => {}
-                // Deleted while nobody was connected, in the same history: seen deleted.
-                Claim::Held if complete && entry.incarnation == incarnation => vanished.push(uid),
-                _ => {
-                    tracing::warn!(
-                        namespace = entry.pod.key.ns(),
-                        name = &*entry.pod.key.name,
-                        "the server does not know this pod, but never said that it was deleted; its containers stay"
-                    );
-                    entry.claim = Claim::Unclaimed;
-                }
-            }
-        }
-        self.vanish(vanished);
+        self.absent(&named, held, complete, before.as_ref(), &at);
         if complete {
             let unnamed: Vec<Key> = self
                 .host
@@ -159,15 +172,15 @@ impl Agent {
                 .cloned()
                 .collect();
             for key in unnamed {
-                self.host.objects.write().remove(&key);
-                self.host.state.forget(&key, "");
+                self.forget_object(&key);
             }
         }
-        self.set_head(Head {
-            cluster,
-            incarnation,
-            version,
-        });
+        self.set_head(cluster, at);
+    }
+
+    fn forget_object(&mut self, key: &Key) {
+        self.host.objects.write().remove(key);
+        self.host.state.forget(key, "");
     }
 
     fn put(&mut self, object: Object, incarnation: &Incarnation) {
@@ -241,9 +254,9 @@ impl Agent {
                 let meta_changed = entry.pod.object.meta != pod.object.meta;
                 entry.pod = pod.clone();
                 entry.incarnation = incarnation.clone();
-                if entry.claim == Claim::Unclaimed {
-                    entry.claim = Claim::Held;
-                }
+                // The server's newest word counts, whatever was said before: a database that was put back
+                // has pods again that were deleted.
+                entry.claim = Claim::Held;
                 if meta_changed && pod.spec.volumes.is_some() {
                     self.refresh_volumes(&pod);
                 }
@@ -262,65 +275,14 @@ impl Agent {
         Some(uid)
     }
 
+    /// What the server says is gone was deleted, so this is an order.
     fn gone(&mut self, gone: Vec<Gone>) {
-        let mut vanished = Vec::new();
         for Gone { key, uid } in gone {
             if key.kind == Kind::Pod {
-                match self.entries.get_mut(&uid) {
-                    // It was marked before, so somebody wanted this.
-                    Some(entry) if entry.pod.object.is_deleting() => {
-                        entry.claim = Claim::Gone;
-                        self.dirty.insert(uid);
-                    }
-                    Some(_) => vanished.push(uid),
-                    None => {}
-                }
+                self.let_go(&uid);
             } else {
-                self.host.objects.write().remove(&key);
-                self.host.state.forget(&key, "");
+                self.forget_object(&key);
             }
-        }
-        self.vanish(vanished);
-    }
-
-    /// Pods that are not there any more, without having been marked before. A few are followed; most
-    /// of a node is more likely a fault than a wish, so their containers stay until somebody says so.
-    fn vanish(&mut self, vanished: Vec<Uid>) {
-        let marked = |entry: &Entry| entry.pod.object.is_deleting();
-        let alive = self.entries.values().filter(|entry| entry.claim == Claim::Held).count();
-        let sudden = vanished
-            .iter()
-            .filter(|uid| {
-                self.entries
-                    .get(*uid)
-                    .is_some_and(|entry| !marked(entry) && !entry.containers.is_empty())
-            })
-            .count();
-        let ask = sudden > FEW && sudden * 10 > alive * 3;
-        if ask {
-            tracing::error!(
-                node = &*self.host.node_name,
-                sudden,
-                alive,
-                "over 30 % of this node's pods vanished at once; their containers stay until the pods are deleted one by one or declared again"
-            );
-        }
-        for uid in vanished {
-            let Some(entry) = self.entries.get_mut(&uid) else {
-                continue;
-            };
-            if ask && !marked(entry) {
-                entry.claim = Claim::Unclaimed;
-                entry.events.push(NodeEvent {
-                    warning: true,
-                    reason: "Unclaimed".to_owned(),
-                    message: "Most pods of the node vanished at once; the containers of this one stay.".to_owned(),
-                    field_path: None,
-                });
-            } else {
-                entry.claim = Claim::Gone;
-            }
-            self.dirty.insert(uid);
         }
     }
 }

@@ -3,12 +3,16 @@
 //! Two connections: one for the node stream, reports and heartbeats, one for sessions, so that a long
 //! log cannot hold up a status. Each is made when it is needed and made anew after it broke.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream, stream::BoxStream};
-use http::{Method, Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, header};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::{
     body::{Frame as BodyFrame, Incoming},
@@ -23,7 +27,9 @@ use rustls::{
     },
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
 };
-use schemas::node::{Frame, Heartbeat, PodReport, Registered, Registration, SessionRequest};
+use schemas::node::{
+    self, Frame, Heartbeat, Identity, Missing, PodReport, Registered, Registration, SessionRequest, Told,
+};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{net::TcpStream, sync::Mutex};
 use tokio_rustls::TlsConnector;
@@ -73,6 +79,8 @@ pub enum CredentialError {
 pub struct HttpControl {
     options: HttpOptions,
     tls: Arc<ClientConfig>,
+    /// Which agent this is: said with every request, once it has registered.
+    agent: OnceLock<HeaderValue>,
     main: Mutex<Option<SendRequest<Body>>>,
     sessions: Mutex<Option<SendRequest<Body>>>,
 }
@@ -113,6 +121,7 @@ impl HttpControl {
         Ok(Arc::new(Self {
             options,
             tls: Arc::new(tls),
+            agent: OnceLock::new(),
             main: Mutex::new(None),
             sessions: Mutex::new(None),
         }))
@@ -183,7 +192,7 @@ impl HttpControl {
         patience: Option<Duration>,
     ) -> Result<Response<Incoming>, ControlError> {
         let mut sender = self.sender(line).await?;
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(format!(
                 "https://{}/towline/v1/nodes/{}/{path}",
@@ -192,6 +201,9 @@ impl HttpControl {
             .header(header::CONTENT_TYPE, "application/json")
             .body(body)
             .map_err(|error| ControlError::Malformed(error.to_string()))?;
+        if let Some(agent) = self.agent.get() {
+            request.headers_mut().insert(node::AGENT_HEADER, agent.clone());
+        }
         let ask = async {
             sender.ready().await?;
             sender.send_request(request).await
@@ -245,6 +257,19 @@ impl HttpControl {
             .send(Line::Main, Method::POST, path, whole(bytes), Some(PATIENCE))
             .await?;
         self.checked(what, answer).await
+    }
+
+    /// Posts, and reads the answer.
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        what: &'static str,
+        path: &str,
+        body: &(impl Serialize + Sync + ?Sized),
+    ) -> Result<T, ControlError> {
+        let answer = self.post(what, path, body).await?;
+        let body = answer.into_body().collect().await;
+        let body = body.map_err(|error| self.unreachable(error))?.to_bytes();
+        serde_json::from_slice(&body).map_err(|error| ControlError::Malformed(error.to_string()))
     }
 
     async fn lines<T: DeserializeOwned + Send + 'static>(
@@ -317,15 +342,16 @@ fn read_lines<T: DeserializeOwned + Send + 'static>(
 
 #[async_trait]
 impl ControlPlane for HttpControl {
+    async fn identify(&self, proposed: &Identity) -> Result<Identity, ControlError> {
+        self.ask("the identity", "identity", proposed).await
+    }
+
     async fn register(&self, registration: &Registration) -> Result<Registered, ControlError> {
-        let answer = self.post("the registration", "register", registration).await?;
-        let body = answer
-            .into_body()
-            .collect()
-            .await
-            .map_err(|error| self.unreachable(error))?
-            .to_bytes();
-        serde_json::from_slice(&body).map_err(|error| ControlError::Malformed(error.to_string()))
+        if let Ok(agent) = HeaderValue::from_str(&registration.agent) {
+            // An agent keeps its id for as long as it runs.
+            self.agent.get_or_init(|| agent);
+        }
+        self.ask("the registration", "register", registration).await
     }
 
     async fn stream(
@@ -333,7 +359,10 @@ impl ControlPlane for HttpControl {
         resume: Option<Resume>,
     ) -> Result<BoxStream<'static, Result<Frame, ControlError>>, ControlError> {
         let path = match resume {
-            Some(resume) => format!("stream?incarnation={}&version={}", resume.incarnation.0, resume.version),
+            Some(Resume { at, whole }) => format!(
+                "stream?incarnation={}&term={}&version={}&whole={whole}",
+                at.incarnation.0, at.term.0, at.version
+            ),
             None => "stream".to_owned(),
         };
         self.lines(Line::Main, "the node stream", &path).await
@@ -345,6 +374,10 @@ impl ControlPlane for HttpControl {
 
     async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<(), ControlError> {
         self.post("a heartbeat", "heartbeat", heartbeat).await.map(|_| ())
+    }
+
+    async fn fates(&self, missing: &[Missing]) -> Result<Vec<Told>, ControlError> {
+        self.ask("a question about missing pods", "missing", missing).await
     }
 
     async fn sessions(&self) -> Result<BoxStream<'static, Result<SessionRequest, ControlError>>, ControlError> {

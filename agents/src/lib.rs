@@ -6,6 +6,7 @@
 
 mod agent;
 mod backoff;
+mod claims;
 mod connection;
 mod docker;
 mod ending;
@@ -17,6 +18,7 @@ mod frames;
 mod hook;
 mod host;
 mod http;
+mod identity;
 mod image;
 mod making;
 mod memory;

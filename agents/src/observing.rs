@@ -79,7 +79,9 @@ impl Agent {
             self.node_changed();
             self.sweep();
         }
-        self.tell_unclaimed();
+        self.end_leaving();
+        self.forget_empty();
+        self.settle_disputes();
     }
 
     /// Removes the directories of pods that ended while no agent was there.
@@ -138,6 +140,8 @@ impl Agent {
             RuntimeEvent::Destroyed { id } => {
                 self.strays.remove(&id);
                 self.with_container(&id, |entry, _| entry.lose(&id));
+                self.forget_empty();
+                self.tell_unclaimed();
             }
         }
     }

@@ -184,7 +184,9 @@ fn run(view: &View<'_>) -> Plan {
     }
     if !network_lost {
         plan.steps
-            .extend(stop_all(view, view.pod.grace(), "its network is an earlier one", |c| !counts(c)));
+            .extend(stop_all(view, view.pod.grace(), "its network is an earlier one", |c| {
+                !counts(c)
+            }));
     } else if !work.is_empty() {
         plan.steps
             .extend(stop_all(view, view.pod.grace(), "the pod's network is gone", |_| true));

@@ -300,7 +300,10 @@ fn the_network_that_a_container_joined_tells_whether_it_counts() {
         joins: network.map(Into::into),
         ..container(&pod, name, attempt, running())
     };
-    let infra = [container(&pod, INFRA, 0, exited(137)), container(&pod, INFRA, 1, running())];
+    let infra = [
+        container(&pod, INFRA, 0, exited(137)),
+        container(&pod, INFRA, 1, running()),
+    ];
     let cases: &[(&str, [Container; 2], &[&str])] = &[
         (
             "of the network that is",

@@ -1,12 +1,12 @@
 //! A pod as its agent knows it: the object, its spec, and the hash that names each container's spec.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::{Container as ContainerSpec, PodSpec};
 use schemas::{ContentHash, Key, Object, ObjectError, Uid};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::observed::{INFRA, Role};
+use crate::observed::{Container, INFRA, Role};
 
 /// When a container that ended is started again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +35,30 @@ impl Pod {
             spec: object.spec::<PodSpec>()?,
             object,
         })
+    }
+
+    /// A pod of which only its containers are left: enough to end them in order.
+    ///
+    /// # Errors
+    /// When what their labels say is no pod.
+    pub(crate) fn left_over(uid: &Uid, key: &Key, containers: &[Container]) -> Result<Self, ObjectError> {
+        let named = |of: &dyn Fn(Role) -> bool| -> Vec<Value> {
+            let names: BTreeSet<&str> = containers
+                .iter()
+                .filter(|container| of(container.role))
+                .map(|container| &*container.name)
+                .collect();
+            names.into_iter().map(|name| json!({"name": name})).collect()
+        };
+        let object = Object::from_value(json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": &*key.name, "namespace": key.ns(), "uid": &*uid.0},
+            "spec": {
+                "containers": named(&|role| matches!(role, Role::Main | Role::Single)),
+                "initContainers": named(&|role| role == Role::Init),
+            },
+        }))?;
+        Self::read(object)
     }
 
     #[must_use]

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    connection::Jitter,
+    connection::{Admission, Jitter},
     control::{ControlError, ControlPlane},
 };
 
@@ -75,9 +75,18 @@ impl Reporter {
     }
 
     /// Sends until the shutdown.
-    pub(crate) async fn run(self: Arc<Self>, control: Arc<dyn ControlPlane>, shutdown: CancellationToken) {
+    pub(crate) async fn run(
+        self: Arc<Self>,
+        control: Arc<dyn ControlPlane>,
+        admission: Admission,
+        shutdown: CancellationToken,
+    ) {
         let mut jitter = Jitter::new(Duration::from_millis(100), Duration::from_secs(5));
         loop {
+            tokio::select! {
+                () = admission.given() => {}
+                () = shutdown.cancelled() => return,
+            }
             let batch = self.take();
             if batch.is_empty() {
                 tokio::select! {
@@ -91,7 +100,10 @@ impl Reporter {
             };
             match sent {
                 Ok(()) => jitter.reset(),
-                Err(ControlError::Refused { status, .. }) if (400..500).contains(&status) && status != 429 => {
+                // Another agent has the name for now, or the server is overrun.
+                Err(ControlError::Refused { status, .. })
+                    if (400..500).contains(&status) && status != 409 && status != 429 =>
+                {
                     // The same batch would be refused again; each pod is reported anew when it changes.
                     tracing::error!(
                         reports = batch.len(),

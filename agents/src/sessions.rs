@@ -1,21 +1,26 @@
-//! Answers what the server asks over the second connection: logs.
+//! Answers what the server asks over the second connection: logs, and what a person decided.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::{StreamExt, stream::BoxStream};
+use futures::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
 use schemas::{
     Uid,
-    node::{LogOptions, SessionRequest},
+    node::{LogOptions, Order, SessionRequest},
 };
 use tokio::sync::oneshot;
 
 use crate::{
-    agent::Message,
+    agent::{Agent, Message},
     connection::Link,
     control::{SessionAnswer, SessionRefusal},
+    entry::Entry,
     host::Host,
-    runtime::{ContainerId, LogRequest, RuntimeError},
+    observed,
+    runtime::{ContainerId, Life, LogRequest, RuntimeError},
 };
 
 /// Which container's log is asked for.
@@ -27,15 +32,35 @@ pub(crate) struct LogQuestion {
 }
 
 pub(crate) async fn answer(link: Arc<Link>, host: Arc<Host>, request: SessionRequest) {
-    let SessionRequest::Logs { id, pod, uid, options } = request;
-    let answer = logs(&link, &host, uid, &options).await;
+    let (id, answer) = match request {
+        SessionRequest::Logs { id, uid, options, .. } => (id, logs(&link, &host, uid, &options).await),
+        SessionRequest::Settle { id, uid, order } => (id, settle(&link, uid, order).await),
+    };
     let sent = tokio::select! {
         sent = link.control.answer(&id, answer) => sent,
         () = link.shutdown.cancelled() => return,
     };
     if let Err(error) = sent {
-        tracing::debug!(namespace = pod.ns(), name = &*pod.name, %error, "a log was not delivered");
+        tracing::debug!(node = &*host.node_name, %error, "the answer to a session was not delivered");
     }
+}
+
+fn shutting_down() -> SessionRefusal {
+    SessionRefusal {
+        status: 503,
+        message: "the node agent is shutting down".to_owned(),
+    }
+}
+
+async fn settle(link: &Link, uid: Uid, order: Order) -> SessionAnswer {
+    let (reply, done) = oneshot::channel();
+    let _ = link.tell.send(Message::Settle { uid, order, reply });
+    let settled = done.await.unwrap_or_else(|_| Err(shutting_down()))?;
+    let body = serde_json::to_vec(&settled).map_err(|error| SessionRefusal {
+        status: 500,
+        message: error.to_string(),
+    })?;
+    Ok(stream::once(std::future::ready(Bytes::from(body))).boxed())
 }
 
 async fn logs(link: &Link, host: &Host, uid: Uid, options: &LogOptions) -> SessionAnswer {
@@ -46,12 +71,7 @@ async fn logs(link: &Link, host: &Host, uid: Uid, options: &LogOptions) -> Sessi
         previous: options.previous,
     };
     let _ = link.tell.send(Message::FindLog { question, reply });
-    let id: ContainerId = found.await.unwrap_or_else(|_| {
-        Err(SessionRefusal {
-            status: 503,
-            message: "the node agent is shutting down".to_owned(),
-        })
-    })?;
+    let id: ContainerId = found.await.unwrap_or_else(|_| Err(shutting_down()))?;
     let now = host.clock.now();
     let since = options.since_time.or_else(|| {
         options
@@ -90,4 +110,59 @@ fn limited(stream: BoxStream<'static, Result<Bytes, RuntimeError>>, limit: Optio
             std::future::ready(Some(chunk))
         })
         .boxed()
+}
+
+impl Agent {
+    pub(crate) fn find_log(&self, question: &LogQuestion) -> Result<ContainerId, SessionRefusal> {
+        let refuse = |status, message: String| Err(SessionRefusal { status, message });
+        let Some(entry) = self.entries.get(&question.uid) else {
+            return refuse(404, "the pod is not on this node".to_owned());
+        };
+        let name = match &question.container {
+            Some(name) => name.clone(),
+            None => entry
+                .pod
+                .spec
+                .containers
+                .first()
+                .map(|spec| spec.name.clone())
+                .unwrap_or_default(),
+        };
+        let pod = &entry.pod.key.name;
+        if entry.pod.container(&name).is_none() {
+            return refuse(400, format!("container {name} is not valid for pod {pod}"));
+        }
+        let found = if question.previous {
+            observed::previous(&entry.containers, &name)
+        } else {
+            observed::latest(&entry.containers, &name)
+        };
+        match found {
+            // A container that never ran has no log; the one before it is what people want to see.
+            Some(container) if container.life != Life::Created => Ok(container.id.clone()),
+            _ if question.previous => refuse(
+                400,
+                format!("previous terminated container {name:?} in pod {pod:?} not found"),
+            ),
+            _ => refuse(
+                400,
+                format!(
+                    "container {name:?} in pod {pod:?} is waiting to start: {}",
+                    waiting_reason(entry, &name)
+                ),
+            ),
+        }
+    }
+}
+
+fn waiting_reason(entry: &Entry, name: &str) -> String {
+    let status = entry.status();
+    let all = status
+        .container_statuses
+        .into_iter()
+        .chain(status.init_container_statuses)
+        .flatten();
+    all.filter(|status| status.name == name)
+        .find_map(|status| status.state?.waiting?.reason)
+        .unwrap_or_else(|| "ContainerCreating".to_owned())
 }

@@ -13,10 +13,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     ControlPlane, Docker, Options, Runtime,
     agent::{Agent, Parts},
-    connection::{Link, NodeFace},
+    connection::{Admission, Link, NodeFace},
     control::Resume,
     environment::Objects,
     host::Host,
+    identity,
     image::Images,
     node_status, options,
     podfiles::NameService,
@@ -36,6 +37,8 @@ pub enum StartError {
     Range(#[from] RangeError),
     #[error(transparent)]
     Network(NetworkError),
+    #[error("the agent was ended before the server told it who it is")]
+    Shutdown,
 }
 
 /// A running agent.
@@ -93,12 +96,19 @@ async fn start_with(
     real: bool,
 ) -> Result<Running, StartError> {
     let range: Range = options.pod_range.parse::<Range>()?.checked()?;
-    let (state, saved) = State::open(options.state_dir.clone())?;
-    let node_uid = saved
-        .node_uid
-        .clone()
-        .unwrap_or_else(|| uuid::Uuid::new_v4().to_string().into());
-    state.save_identity(&node_uid, saved.head.as_ref());
+    let boot_id = if real { options::boot_id() } else { String::new() };
+    let (state, saved) = State::open(options.state_dir.clone(), &boot_id)?;
+    let node_uid = match saved.node_uid.clone() {
+        Some(known) => known,
+        None => {
+            let machine_id = options.machine_id.clone().or_else(options::machine_id);
+            let asks = state.dir().is_some().then_some(&*control);
+            let found = identity::find(asks, machine_id, &shutdown).await;
+            let found = found.ok_or(StartError::Shutdown)?;
+            state.save_identity(&found, None)?;
+            found
+        }
+    };
     let short: String = node_uid.chars().filter(char::is_ascii_alphanumeric).take(12).collect();
     let network = NetworkSpec {
         name: format!("towline-{short}"),
@@ -128,7 +138,7 @@ async fn start_with(
         info: RwLock::new(None),
         host_ip: options.host_ip.or_else(|| real.then(options::host_ip).flatten()),
         machine_id: machine_id.clone(),
-        boot_id: if real { options::boot_id() } else { String::new() },
+        boot_id,
         names: NameService {
             cluster_dns: options.cluster_dns,
             cluster_domain: options.cluster_domain.clone(),
@@ -165,6 +175,7 @@ async fn start_with(
     let touches = Arc::new(AtomicU64::new(0));
     let mut agent = Agent::new(Parts {
         host: host.clone(),
+        control: control.clone(),
         reporter: reporter.clone(),
         face: face.clone(),
         tell: tell.clone(),
@@ -174,16 +185,19 @@ async fn start_with(
         shutdown: shutdown.clone(),
     });
     let resume = saved.head.as_ref().map(|head| Resume {
-        incarnation: head.incarnation.clone(),
-        version: head.version,
+        at: head.at.clone(),
+        whole: !saved.whole,
     });
-    agent.restore(saved.head, saved.known);
+    agent.restore(saved);
 
+    let admission = Admission::default();
     let link = Arc::new(Link {
         control: control.clone(),
         tell: tell.clone(),
         face,
-        registration: registration(&options, &machine_id, info.map(|info| info.architecture)),
+        registration: registration(&options, &machine_id, &node_uid, info.map(|info| info.architecture)),
+        admission: admission.clone(),
+        registering: tokio::sync::Mutex::new(()),
         shutdown: shutdown.clone(),
     });
     let watcher = Watcher {
@@ -204,7 +218,7 @@ async fn start_with(
         agent.run(inbox),
         watcher,
         link,
-        reporter.run(control, shutdown),
+        reporter.run(control, admission, shutdown),
         host,
         resume,
     ))
@@ -228,7 +242,7 @@ fn spawn(
     running
 }
 
-fn registration(options: &Options, machine_id: &str, architecture: Option<String>) -> Registration {
+fn registration(options: &Options, machine_id: &str, agent: &Arc<str>, architecture: Option<String>) -> Registration {
     let mut all = options.labels.clone();
     let mut set = |name: &str, value: String| {
         all.entry(name.to_owned()).or_insert(value);
@@ -241,6 +255,7 @@ fn registration(options: &Options, machine_id: &str, architecture: Option<String
     Registration {
         name: options.node_name.clone(),
         machine_id: machine_id.to_owned(),
+        agent: agent.clone(),
         labels: all,
         pod_range: options.pod_range.clone(),
         status: serde_json::Value::Null,

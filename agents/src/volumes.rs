@@ -219,84 +219,82 @@ fn host_path(volume: &str, source: &HostPathVolumeSource) -> Result<String, Volu
     }
 }
 
-/// The files of a volume whose content comes from objects; `None` for another kind of volume.
-fn render(pod: &Pod, objects: &Objects, place: &Place, volume: &Volume) -> Result<Option<Files>, ConfigError> {
-    let mode = |mode: Option<i32>| u32::try_from(mode.unwrap_or(0o644)).unwrap_or(0o644);
-    let mut files = Files::new();
-    if let Some(source) = &volume.config_map {
-        let found = data(objects, Kind::ConfigMap, pod.key.ns(), &source.name);
-        pick(
-            &mut files,
-            found,
-            source.items.as_deref(),
-            source.optional,
-            mode(source.default_mode),
-            &source.name,
-        )?;
-    } else if let Some(source) = &volume.secret {
-        let name = source.secret_name.as_deref().unwrap_or("");
-        let found = data(objects, Kind::Secret, pod.key.ns(), name);
-        pick(
-            &mut files,
-            found,
-            source.items.as_deref(),
-            source.optional,
-            mode(source.default_mode),
-            name,
-        )?;
-    } else if let Some(source) = &volume.downward_api {
-        downward(
-            &mut files,
-            pod,
-            place,
-            source.items.as_deref(),
-            mode(source.default_mode),
-        )?;
-    } else if let Some(source) = &volume.projected {
-        for part in source.sources.iter().flatten() {
-            project(&mut files, pod, objects, place, part, mode(source.default_mode))?;
-        }
-    } else {
-        return Ok(None);
-    }
-    Ok(Some(files))
+/// What a volume, or one part of a projected one, takes its files from.
+enum Source<'a> {
+    Object {
+        kind: Kind,
+        name: &'a str,
+        items: &'a Option<Vec<KeyToPath>>,
+        optional: Option<bool>,
+    },
+    Downward(&'a Option<Vec<DownwardAPIVolumeFile>>),
 }
 
-fn project(
-    files: &mut Files,
-    pod: &Pod,
-    objects: &Objects,
-    place: &Place,
-    part: &VolumeProjection,
-    mode: u32,
-) -> Result<(), ConfigError> {
+fn config_map<'a>(name: &'a str, items: &'a Option<Vec<KeyToPath>>, optional: Option<bool>) -> Source<'a> {
+    Source::Object {
+        kind: Kind::ConfigMap,
+        name,
+        items,
+        optional,
+    }
+}
+
+fn secret<'a>(name: &'a str, items: &'a Option<Vec<KeyToPath>>, optional: Option<bool>) -> Source<'a> {
+    Source::Object {
+        kind: Kind::Secret,
+        name,
+        items,
+        optional,
+    }
+}
+
+fn part(part: &VolumeProjection) -> Result<Source<'_>, ConfigError> {
     if let Some(source) = &part.config_map {
-        let found = data(objects, Kind::ConfigMap, pod.key.ns(), &source.name);
-        pick(
-            files,
-            found,
-            source.items.as_deref(),
-            source.optional,
-            mode,
-            &source.name,
-        )
+        Ok(config_map(&source.name, &source.items, source.optional))
     } else if let Some(source) = &part.secret {
-        let found = data(objects, Kind::Secret, pod.key.ns(), &source.name);
-        pick(
-            files,
-            found,
-            source.items.as_deref(),
-            source.optional,
-            mode,
-            &source.name,
-        )
+        Ok(secret(&source.name, &source.items, source.optional))
     } else if let Some(source) = &part.downward_api {
-        downward(files, pod, place, source.items.as_deref(), mode)
+        Ok(Source::Downward(&source.items))
     } else {
         Err(ConfigError::Invalid(
             "service account tokens are not issued yet".to_owned(),
         ))
     }
+}
+
+/// The files of a volume whose content comes from objects; `None` for another kind of volume.
+fn render(pod: &Pod, objects: &Objects, place: &Place, volume: &Volume) -> Result<Option<Files>, ConfigError> {
+    let (sources, mode) = if let Some(source) = &volume.config_map {
+        let only = config_map(&source.name, &source.items, source.optional);
+        (vec![only], source.default_mode)
+    } else if let Some(source) = &volume.secret {
+        let name = source.secret_name.as_deref().unwrap_or("");
+        (vec![secret(name, &source.items, source.optional)], source.default_mode)
+    } else if let Some(source) = &volume.downward_api {
+        (vec![Source::Downward(&source.items)], source.default_mode)
+    } else if let Some(source) = &volume.projected {
+        let parts = source.sources.iter().flatten().map(part);
+        (parts.collect::<Result<_, _>>()?, source.default_mode)
+    } else {
+        return Ok(None);
+    };
+    let mode = u32::try_from(mode.unwrap_or(0o644)).unwrap_or(0o644);
+    let mut files = Files::new();
+    for source in sources {
+        match source {
+            Source::Object {
+                kind,
+                name,
+                items,
+                optional,
+            } => {
+                let found = data(objects, kind, pod.key.ns(), name);
+                pick(&mut files, found, items.as_deref(), optional, mode, name)?;
+            }
+            Source::Downward(items) => downward(&mut files, pod, place, items.as_deref(), mode)?,
+        }
+    }
+    Ok(Some(files))
 }
 
 fn pick(

@@ -151,20 +151,12 @@ impl Node {
     }
 
     async fn log(&self, name: &str, options: LogOptions) -> String {
+        let id = format!("ask-{name}");
         let request = SessionRequest::Logs {
-            id: format!("log-{name}-{}", options.previous),
+            id: id.clone(),
             pod: Key::namespaced(Kind::Pod, "test", name),
             uid: format!("uid-{name}").as_str().into(),
             options,
-        };
-        let id = format!("ask-{name}");
-        let request = match request {
-            SessionRequest::Logs { pod, uid, options, .. } => SessionRequest::Logs {
-                id: id.clone(),
-                pod,
-                uid,
-                options,
-            },
         };
         let answer = self
             .control

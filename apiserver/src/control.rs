@@ -7,8 +7,9 @@
 //! | `GET plan?head=` | admin | what a ref would change |
 //! | `POST sync?wait=true&timeout=SECONDS&confirm-deletes=COMMIT` | admin | lines of progress, the outcome last |
 //! | `POST push/check`, `POST push/rollout` | admin | a verdict; lines of progress |
+//! | `GET unclaimed`, `POST unclaimed?node=&uid=&order=` | admin | pods that run without the server's having them |
 //! | `POST nodes/NAME/certificate` | bootstrap token | a signed certificate |
-//! | `nodes/NAME/{register,stream,status,heartbeat,sessions}` | that node | see [`schemas::node`] |
+//! | `nodes/NAME/{identity,register,stream,status,heartbeat,missing,sessions}` | that node | see [`schemas::node`] |
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -28,6 +29,7 @@ use crate::{
     git_http::GitHttp,
     identity::Identity,
     nodes,
+    nodes_history::Histories,
     nodes_interest::Interest,
     nodes_stream::Streams,
     push::{self, Push, Verdict},
@@ -35,6 +37,7 @@ use crate::{
     query::Query,
     sessions::Sessions,
     status::ApiError,
+    unclaimed::{self, Roll},
     webhooks::{self, Webhooks},
 };
 
@@ -110,6 +113,8 @@ pub struct Front {
     pub(crate) sessions: Sessions,
     pub(crate) streams: Streams,
     pub(crate) interest: Arc<Interest>,
+    pub(crate) histories: Histories,
+    pub(crate) unclaimed: Roll,
     pub(crate) push_wait: Duration,
     pub(crate) judged: Judged,
     pub(crate) shutdown: CancellationToken,
@@ -132,7 +137,7 @@ impl Front {
     #[must_use]
     pub fn start(parts: FrontParts) -> Arc<Self> {
         let interest = Interest::start(parts.store.clone(), parts.shutdown.clone());
-        Arc::new(Self {
+        let front = Arc::new(Self {
             store: parts.store,
             clock: parts.clock,
             authority: parts.authority,
@@ -140,10 +145,20 @@ impl Front {
             sessions: Sessions::default(),
             streams: Streams::default(),
             interest,
+            histories: Histories::default(),
+            unclaimed: Roll::default(),
             push_wait: parts.push_wait,
             judged: Judged::default(),
             shutdown: parts.shutdown,
-        })
+        });
+        let early = front.clone();
+        tokio::spawn(async move {
+            // So that the first agent need not wait for it; it is tried again when one comes.
+            if let Err(error) = early.histories.current(&early.store).await {
+                tracing::debug!(%error, "a term could not begin yet");
+            }
+        });
+        front
     }
 
     /// The parts of the server's paths that this front owns: `/towline`, `/webhooks` and `/git`.
@@ -228,9 +243,13 @@ async fn answer(front: &Arc<Front>, call: Call) -> Result<Response, ApiError> {
         ["history"] if method == Method::GET => history(front, &call.query).await,
         ["plan"] if method == Method::GET => plan(front, &call.query).await,
         ["sync"] if method == Method::POST => sync(front, &identity, &call.query).await,
+        ["unclaimed"] if method == Method::GET => Ok(unclaimed::list(front)),
+        ["unclaimed"] if method == Method::POST => unclaimed::order(front, &identity, &call.query).await,
         ["push", "check"] if method == Method::POST => push::check(front, call).await,
         ["push", "rollout"] if method == Method::POST => push::rollout(front, call).await,
-        ["status" | "history" | "plan" | "sync"] | ["push", "check" | "rollout"] => Err(ApiError::method_not_allowed()),
+        ["status" | "history" | "plan" | "sync" | "unclaimed"] | ["push", "check" | "rollout"] => {
+            Err(ApiError::method_not_allowed())
+        }
         _ => Err(ApiError::no_such_path()),
     }
 }
@@ -258,6 +277,7 @@ fn status(front: &Front) -> Result<Response, ApiError> {
             "problems": desired.problems,
             "held": held,
             "writable": front.store.is_writable(),
+            "unclaimed": front.unclaimed.list(),
             "report": report,
         }),
     ))

@@ -122,6 +122,11 @@ impl Harness {
     }
 
     pub(crate) async fn with(source: FakeSource, secrets: Secrets) -> Self {
+        Self::on(Arc::default(), source, secrets).await
+    }
+
+    /// A server on a database that may have been another one's before.
+    pub(crate) async fn on(log: Arc<MemoryLog>, source: FakeSource, secrets: Secrets) -> Self {
         let clock = Arc::new(TestClock(Mutex::new(Now {
             wall: jiff::Timestamp::from_second(1_790_000_000).expect("a time"),
             monotonic: Duration::from_secs(1000),
@@ -130,9 +135,7 @@ impl Harness {
             clock: clock.clone(),
             ..Options::default()
         };
-        let store = Store::open_with(Arc::new(MemoryLog::default()), options)
-            .await
-            .expect("a store in memory");
+        let store = Store::open_with(log, options).await.expect("a store in memory");
         let authority = Authority::open(&store, clock.now()).await.expect("an authority");
         let authority = Arc::new(authority);
         let source = Arc::new(source);
@@ -268,6 +271,7 @@ type Body = UnsyncBoxBody<Bytes, io::Error>;
 pub(crate) struct Client {
     sender: hyper::client::conn::http2::SendRequest<Body>,
     token: Option<String>,
+    agent: Option<String>,
 }
 
 impl Client {
@@ -302,6 +306,15 @@ impl Client {
         Self {
             sender,
             token: token.map(str::to_owned),
+            agent: None,
+        }
+    }
+
+    /// The same client, saying that it is this agent.
+    pub(crate) fn as_agent(&self, agent: &str) -> Self {
+        Self {
+            agent: Some(agent.to_owned()),
+            ..self.clone()
         }
     }
 
@@ -311,6 +324,9 @@ impl Client {
             .uri(format!("https://localhost{path}"));
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        if let Some(agent) = &self.agent {
+            request = request.header(schemas::node::AGENT_HEADER, agent);
         }
         let request = request.body(body).expect("a request");
         let sent = self.sender.clone().send_request(request);

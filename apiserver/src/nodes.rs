@@ -4,15 +4,20 @@
 use std::sync::Arc;
 
 use http::{Method, StatusCode, header};
-use schemas::{Key, Kind, Object, node::Registered};
+use schemas::{
+    Key, Kind, Object,
+    node::{Registered, Unclaimed},
+};
 use serde_json::json;
 use store::{Class, Op, Write, WriteError};
 use uuid::Uuid;
 
 use crate::{
+    authority::NODE_SILENCE,
     control::Front,
     exchange::{self, Call, Response},
     identity::Identity,
+    nodes_missing as missing,
     nodes_registration::{self as registration, Claim},
     nodes_status as reports, nodes_stream as stream, sessions,
     status::ApiError,
@@ -31,9 +36,14 @@ pub(crate) async fn answer(
     rest: &[&str],
     mut call: Call,
 ) -> Result<Response, ApiError> {
+    match rest {
+        ["identity"] | ["register"] => {}
+        _ => holds(front, node, &call)?,
+    }
     match (&call.method, rest) {
+        (&Method::POST, ["identity"]) => identify(front, node, &mut call).await,
         (&Method::POST, ["register"]) => register(front, node, &mut call).await,
-        (&Method::GET, ["stream"]) => stream::open(front, node, &call),
+        (&Method::GET, ["stream"]) => stream::open(front, node, &call.query).await,
         (&Method::POST, ["status"]) => {
             let body = call.take_body(MAX_REPORTS).await?;
             let batch = serde_json::from_slice(&body)
@@ -41,11 +51,13 @@ pub(crate) async fn answer(
             reports::take(front, node, batch).await
         }
         (&Method::POST, ["heartbeat"]) => heartbeat(front, node, &mut call).await,
+        (&Method::POST, ["missing"]) => missing::answer(front, node, &mut call).await,
         (&Method::GET, ["sessions"]) => Ok(sessions::listen(front, node)),
         (&Method::POST, ["sessions", id]) => sessions::answer(front, node, id, call).await,
-        (_, ["register" | "stream" | "status" | "heartbeat" | "sessions"] | ["sessions", _]) => {
-            Err(ApiError::method_not_allowed())
-        }
+        (
+            _,
+            ["identity" | "register" | "stream" | "status" | "heartbeat" | "missing" | "sessions"] | ["sessions", _],
+        ) => Err(ApiError::method_not_allowed()),
         _ => Err(ApiError::no_such_path()),
     }
 }
@@ -64,7 +76,7 @@ pub(crate) async fn certificate(
     let now = front.clock.now();
     let machine = call.query.text("machine").unwrap_or("");
     let existing = front.store.get(&Key::cluster(Kind::Node, node));
-    claim(front, existing.as_deref(), node, machine)?;
+    claim(front, existing.as_deref(), node, machine, None)?;
     let certificate = front
         .authority
         .sign_node(node, request, now)
@@ -82,17 +94,71 @@ pub(crate) async fn certificate(
     Ok(response)
 }
 
-fn claim(front: &Front, existing: Option<&Object>, node: &str, machine: &str) -> Result<(), ApiError> {
+/// Refuses an agent whose node's name another one holds, and an agent of another machine anyway. `agent` is
+/// none for a request that does not say which agent it is for.
+fn claim(
+    front: &Front,
+    existing: Option<&Object>,
+    node: &str,
+    machine: &str,
+    agent: Option<&str>,
+) -> Result<(), ApiError> {
     let heartbeats = front.store.heartbeats();
     let silence = heartbeats.silence(node, front.clock.now().monotonic);
-    match registration::claim(existing, machine, silence) {
-        Claim::Free => Ok(()),
-        Claim::Taken => Err(ApiError::conflict(
+    let left = NODE_SILENCE.saturating_sub(silence).as_secs();
+    let message = match registration::claim(existing, machine, agent, silence) {
+        Claim::Free => return Ok(()),
+        Claim::OtherMachine => {
+            "the name is held by another machine that is alive; give this one another name with --node-name".to_owned()
+        }
+        Claim::OtherAgent => format!(
+            "the name is held by another agent of this machine, with another data directory, that was heard of less than {} s ago; \
+             run one of the two, or give this one another name with --node-name and a pod range of its own. If the other one is gone \
+             for good, wait: this one gets the name in {left} s",
+            NODE_SILENCE.as_secs()
+        ),
+    };
+    Err(ApiError::conflict(Kind::Node, node, &message))
+}
+
+/// Whether a request comes from the agent that holds the node's name. An agent that does not say which
+/// it is comes from before that was asked.
+fn holds(front: &Front, node: &str, call: &Call) -> Result<(), ApiError> {
+    let Some(agent) = call
+        .header(schemas::node::AGENT_HEADER)
+        .filter(|agent| !agent.is_empty())
+    else {
+        return Ok(());
+    };
+    let stored = front.store.get(&Key::cluster(Kind::Node, node));
+    let holder = stored.as_ref().and_then(|node| node.annotation(registration::AGENT));
+    match holder {
+        Some(holder) if holder != agent => Err(ApiError::conflict(
             Kind::Node,
             node,
-            "the name is held by another machine that is alive; give this one another name with --node-name",
+            "another agent has taken the name over; this one must register again",
         )),
+        _ => Ok(()),
     }
+}
+
+/// Tells an agent without an id which one to take. Nothing is written: it registers with it.
+async fn identify(front: &Front, node: &str, call: &mut Call) -> Result<Response, ApiError> {
+    let body = call.take_body(exchange::MAX_BODY).await?;
+    let proposed: schemas::node::Identity = serde_json::from_slice(&body)
+        .map_err(|error| ApiError::bad_request(format!("the body is not an identity: {error}")))?;
+    let existing = front.store.get(&Key::cluster(Kind::Node, node));
+    claim(
+        front,
+        existing.as_deref(),
+        node,
+        &proposed.machine_id,
+        Some(&proposed.agent),
+    )?;
+    Ok(exchange::json(
+        StatusCode::OK,
+        &registration::identity(existing.as_deref(), proposed),
+    ))
 }
 
 async fn register(front: &Front, node: &str, call: &mut Call) -> Result<Response, ApiError> {
@@ -109,7 +175,8 @@ async fn register(front: &Front, node: &str, call: &mut Call) -> Result<Response
     let mut tries = 0;
     let object = loop {
         let existing = front.store.get(&key);
-        claim(front, existing.as_deref(), node, &asked.machine_id)?;
+        let agent = Some(&*asked.agent).filter(|agent| !agent.is_empty());
+        claim(front, existing.as_deref(), node, &asked.machine_id, agent)?;
         let now = front.clock.now();
         let uid = Uuid::new_v4().to_string();
         let mut wanted = registration::node(existing.as_deref(), &asked, now, &uid);
@@ -163,7 +230,8 @@ async fn heartbeat(front: &Front, node: &str, call: &mut Call) -> Result<Respons
         // The object was deleted: the agent registers again.
         return Err(ApiError::not_found(Kind::Node, node));
     };
-    write_status(front, &object, beat.status, Some(&beat.unclaimed)).await?;
+    front.unclaimed.note(node, &beat.unclaimed_pods);
+    write_status(front, &object, beat.status, Some(&beat.unclaimed_pods)).await?;
     Ok(exchange::json(StatusCode::OK, &json!({})))
 }
 
@@ -172,7 +240,7 @@ async fn write_status(
     front: &Front,
     node: &Object,
     reported: Option<serde_json::Value>,
-    unclaimed: Option<&[String]>,
+    unclaimed: Option<&[Unclaimed]>,
 ) -> Result<(), ApiError> {
     let status = registration::status(node.status.as_deref(), reported, unclaimed, front.clock.now());
     let Some(status) = status else {
@@ -192,3 +260,7 @@ async fn write_status(
 #[cfg(test)]
 #[path = "nodes_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "nodes_claim_tests.rs"]
+mod claim_tests;

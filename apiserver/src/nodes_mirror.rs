@@ -9,7 +9,10 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::{Container, PodSpec};
-use schemas::{Key, Kind, Object, Uid, node::Gone};
+use schemas::{
+    Key, Kind, Object, Uid,
+    node::{Gone, Incarnation},
+};
 use store::{Change, View};
 
 /// What the other side of a stream has.
@@ -39,7 +42,8 @@ struct Sent {
 
 /// What a look found.
 pub(crate) struct Difference {
-    /// The version that was looked at.
+    /// The life of the store that was looked at, and the version.
+    pub(crate) incarnation: Incarnation,
     pub(crate) version: u64,
     pub(crate) put: Vec<Arc<Object>>,
     /// Comes before `put`.
@@ -51,6 +55,7 @@ pub(crate) struct Difference {
 impl Difference {
     /// Adds what a later look found. The newer state of an object takes the place of the older one.
     pub(crate) fn then(&mut self, more: Self) {
+        self.incarnation = more.incarnation;
         self.version = more.version;
         if !more.put.is_empty() || !more.gone.is_empty() {
             self.put.retain(|object| {
@@ -209,6 +214,7 @@ impl Mirror {
         // What pods name comes before the pods, so that an agent that starts one has it all.
         bodies.append(&mut put);
         Difference {
+            incarnation: view.incarnation().clone(),
             version: view.version(),
             put: bodies,
             gone,

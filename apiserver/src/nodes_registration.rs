@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use schemas::{Body, Kind, Now, Object, labels, node::Registration};
+use schemas::{
+    Body, Kind, Now, Object, labels,
+    node::{Identity, Registration, UNCLAIMED, Unclaimed},
+};
 use serde_json::{Map, Value, json};
 
 use crate::authority::NODE_SILENCE;
@@ -11,26 +14,48 @@ use crate::authority::NODE_SILENCE;
 /// On a Node: names the machine that holds the name.
 pub(crate) const MACHINE: &str = "towline.dev/machine-id";
 
-/// The condition that tells of containers of this cluster that no pod claims.
-const UNCLAIMED: &str = "UnclaimedContainers";
+/// On a Node: the id of the agent that holds the name.
+pub(crate) const AGENT: &str = "towline.dev/agent-id";
 
-/// At most this many unclaimed containers are named; the rest is counted.
+/// At most this many unclaimed pods are named; the rest is counted.
 const NAMED: usize = 10;
 
-/// Whether a machine may have a node's name.
+/// Whether an agent may have a node's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Claim {
     Free,
     /// Another machine holds it and is alive.
-    Taken,
+    OtherMachine,
+    /// Another agent of the same machine holds it and is alive.
+    OtherAgent,
 }
 
-/// Judges by the server's own time of receipt how alive the holder is.
-pub(crate) fn claim(existing: Option<&Object>, machine: &str, silence: Duration) -> Claim {
-    let holder = existing.and_then(|node| node.annotation(MACHINE));
-    match holder {
-        Some(holder) if holder != machine && silence < NODE_SILENCE => Claim::Taken,
-        _ => Claim::Free,
+/// Judges by the server's own time of receipt how alive the holder is. `agent` is none for a request
+/// that does not say which agent it is for.
+pub(crate) fn claim(existing: Option<&Object>, machine: &str, agent: Option<&str>, silence: Duration) -> Claim {
+    let Some(node) = existing.filter(|_| silence < NODE_SILENCE) else {
+        return Claim::Free;
+    };
+    let differs = |name: &str, asked: &str| node.annotation(name).is_some_and(|holder| holder != asked);
+    if differs(MACHINE, machine) {
+        Claim::OtherMachine
+    } else if agent.is_some_and(|agent| differs(AGENT, agent)) {
+        Claim::OtherAgent
+    } else {
+        Claim::Free
+    }
+}
+
+/// The id for an agent that has lost its own, or never had one: that of the agent whose place it takes,
+/// so that it finds the containers that this machine has of it.
+pub(crate) fn identity(existing: Option<&Object>, proposed: Identity) -> Identity {
+    let same_machine = |node: &&Object| node.annotation(MACHINE) == Some(&*proposed.machine_id);
+    match existing.filter(same_machine).and_then(|node| node.annotation(AGENT)) {
+        Some(agent) => Identity {
+            agent: agent.into(),
+            ..proposed
+        },
+        None => proposed,
     }
 }
 
@@ -55,11 +80,11 @@ pub(crate) fn node(existing: Option<&Object>, asked: &Registration, now: Now, ui
         .entry(labels::HOSTNAME.to_owned())
         .or_insert_with(|| asked.name.to_string());
     wanted.extend(asked.labels.clone());
-    object
-        .meta
-        .annotations
-        .get_or_insert_default()
-        .insert(MACHINE.to_owned(), asked.machine_id.clone());
+    let annotations = object.meta.annotations.get_or_insert_default();
+    annotations.insert(MACHINE.to_owned(), asked.machine_id.clone());
+    if !asked.agent.is_empty() {
+        annotations.insert(AGENT.to_owned(), asked.agent.to_string());
+    }
     let mut body = object.body.value().clone();
     let spec = body.entry("spec").or_insert_with(|| json!({}));
     if !asked.pod_range.is_empty() {
@@ -83,7 +108,7 @@ pub(crate) fn is_same(existing: &Object, wanted: &Object) -> bool {
 pub(crate) fn status(
     stored: Option<&Value>,
     reported: Option<Value>,
-    unclaimed: Option<&[String]>,
+    unclaimed: Option<&[Unclaimed]>,
     now: Now,
 ) -> Option<Value> {
     let nothing = json!({});
@@ -126,26 +151,42 @@ pub(crate) fn status(
     (status != *stored).then_some(status)
 }
 
-fn unclaimed_condition(unclaimed: &[String]) -> Value {
-    if unclaimed.is_empty() {
-        return json!({
-            "type": UNCLAIMED,
-            "status": "False",
-            "reason": "AllClaimed",
-            "message": "every container of this cluster belongs to a pod",
-        });
-    }
-    let named = unclaimed.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
-    let rest = match unclaimed.len().saturating_sub(NAMED) {
-        0 => String::new(),
-        rest => format!(" and {rest} more"),
+/// True while a person has to decide about one.
+fn unclaimed_condition(unclaimed: &[Unclaimed]) -> Value {
+    let (kept, open): (Vec<&Unclaimed>, Vec<&Unclaimed>) = unclaimed.iter().partition(|pod| pod.kept);
+    let list = |pods: &[&Unclaimed]| {
+        let named: Vec<String> = pods
+            .iter()
+            .take(NAMED)
+            .map(|pod| format!("{}/{} ({})", pod.key.ns(), pod.key.name, pod.uid))
+            .collect();
+        let rest = match pods.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            rest => format!(" and {rest} more"),
+        };
+        format!("{}{rest}", named.join(", "))
     };
-    json!({
-        "type": UNCLAIMED,
-        "status": "True",
-        "reason": "NoPodClaims",
-        "message": format!("containers that no pod claims keep running: {named}{rest}"),
-    })
+    let (status, reason, message) = match (open.is_empty(), kept.is_empty()) {
+        (true, true) => (
+            "False",
+            "AllClaimed",
+            "every container of this cluster belongs to a pod".to_owned(),
+        ),
+        (true, false) => (
+            "False",
+            "Kept",
+            format!("kept by a person, without a pod: {}", list(&kept)),
+        ),
+        (false, _) => (
+            "True",
+            "NoPodClaims",
+            format!(
+                "pods that the server does not have keep running: {}; `towline unclaimed` lists them and takes orders",
+                list(&open)
+            ),
+        ),
+    };
+    json!({"type": UNCLAIMED, "status": status, "reason": reason, "message": message})
 }
 
 fn conditions(status: &Value) -> &[Value] {

@@ -11,6 +11,7 @@ fn registration(machine: &str) -> Registration {
     Registration {
         name: "a".into(),
         machine_id: machine.into(),
+        agent: machine.replace('m', "a").into(),
         labels: [("zone".to_owned(), "z".to_owned())].into(),
         pod_range: "10.1.0.0/24".into(),
         status: json!({}),
@@ -25,22 +26,49 @@ fn condition<'a>(status: &'a Value, kind: &str) -> &'a Value {
 }
 
 #[test]
-fn a_name_is_free_for_its_machine_and_for_others_once_it_is_silent() {
+fn a_name_is_free_for_its_agent_and_for_others_once_it_is_silent() {
     let held = node(None, &registration("m1"), now(0), "u");
-    for (machine, silence, claimed) in [
-        ("m1", 0, Claim::Free),
-        ("m2", 0, Claim::Taken),
-        ("m2", 49, Claim::Taken),
-        ("m2", 50, Claim::Free),
-        ("", 0, Claim::Taken),
+    for (machine, agent, silence, claimed) in [
+        ("m1", Some("a1"), 0, Claim::Free),
+        ("m1", None, 0, Claim::Free),
+        ("m1", Some("a2"), 0, Claim::OtherAgent),
+        ("m1", Some("a2"), 49, Claim::OtherAgent),
+        ("m1", Some("a2"), 50, Claim::Free),
+        ("m2", Some("a2"), 0, Claim::OtherMachine),
+        ("m2", Some("a1"), 49, Claim::OtherMachine),
+        ("m2", None, 50, Claim::Free),
+        ("", None, 0, Claim::OtherMachine),
     ] {
         assert_eq!(
-            claim(Some(&held), machine, Duration::from_secs(silence)),
+            claim(Some(&held), machine, agent, Duration::from_secs(silence)),
             claimed,
-            "{machine} {silence}"
+            "{machine} {agent:?} {silence}"
         );
     }
-    assert_eq!(claim(None, "m2", Duration::ZERO), Claim::Free);
+    assert_eq!(claim(None, "m2", Some("a2"), Duration::ZERO), Claim::Free);
+    // A node of before agents said who they are.
+    let older = Registration {
+        agent: "".into(),
+        ..registration("m1")
+    };
+    let older = node(None, &older, now(0), "u");
+    assert_eq!(claim(Some(&older), "m1", Some("a1"), Duration::ZERO), Claim::Free);
+}
+
+#[test]
+fn an_agent_without_an_id_gets_that_of_its_machine_and_no_other() {
+    let held = node(None, &registration("m1"), now(0), "u");
+    for (existing, machine, agent) in [
+        (Some(&held), "m1", "a1"),
+        (Some(&held), "m2", "new"),
+        (None, "m1", "new"),
+    ] {
+        let proposed = Identity {
+            machine_id: machine.to_owned(),
+            agent: "new".into(),
+        };
+        assert_eq!(&*identity(existing, proposed).agent, agent, "{machine}");
+    }
 }
 
 #[test]
@@ -105,19 +133,33 @@ fn conditions_of_others_stay_and_transitions_are_stamped_by_the_server() {
 }
 
 #[test]
-fn unclaimed_containers_are_named_until_they_are_gone() {
-    let many: Vec<String> = (0..12).map(|number| format!("c{number}")).collect();
+fn unclaimed_pods_are_named_until_they_are_gone_or_kept() {
+    let pod = |number: u32, kept: bool| Unclaimed {
+        key: schemas::Key::namespaced(Kind::Pod, "n", &format!("p{number}")),
+        uid: format!("u{number}").as_str().into(),
+        containers: vec!["c".to_owned()],
+        kept,
+    };
+    let said = |status: &Value| {
+        let condition = condition(status, UNCLAIMED);
+        let text = |field: &str| condition[field].as_str().unwrap_or_default().to_owned();
+        (text("status"), text("message"))
+    };
+    let many: Vec<Unclaimed> = (0..12).map(|number| pod(number, false)).collect();
     let first = status(None, None, Some(&many), now(0)).expect("it is new");
-    let message = condition(&first, UNCLAIMED)["message"]
-        .as_str()
-        .expect("a message")
-        .to_owned();
-    assert!(message.ends_with("c9 and 2 more"), "{message}");
-    let second = status(Some(&first), None, Some(&[]), now(10)).expect("it changes");
-    assert_eq!(condition(&second, UNCLAIMED)["status"], "False");
+    let (value, message) = said(&first);
+    assert!(
+        value == "True" && message.contains("n/p9 (u9) and 2 more; `towline unclaimed`"),
+        "{message}"
+    );
+    let kept = status(Some(&first), None, Some(&[pod(3, true)]), now(10)).expect("it changes");
+    let (value, message) = said(&kept);
+    assert!(value == "False" && message.contains("n/p3 (u3)"), "{message}");
+    let none = status(Some(&kept), None, Some(&[]), now(20)).expect("it changes");
+    assert_eq!(said(&none).0, "False");
     assert_eq!(
-        condition(&second, UNCLAIMED)["lastTransitionTime"],
+        condition(&none, UNCLAIMED)["lastTransitionTime"],
         "2023-11-14T22:13:30Z"
     );
-    assert_eq!(status(Some(&second), None, Some(&[]), now(20)), None);
+    assert_eq!(status(Some(&none), None, Some(&[]), now(30)), None);
 }

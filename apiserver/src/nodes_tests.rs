@@ -1,10 +1,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use http::{Method, StatusCode};
-use schemas::{
-    Kind, Object,
-    node::{Frame, Registered},
-};
+use schemas::{Kind, Object, node::Frame};
 use serde_json::{Value, json};
 
 use crate::control_harness::{Client, Harness, Lines, config, key, pod};
@@ -19,14 +16,20 @@ fn set<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
     names.into_iter().map(str::to_owned).collect()
 }
 
+/// The position, as a query names it, the version, and what is in it.
 async fn snapshot(lines: &mut Lines) -> (String, u64, Vec<Object>) {
     match lines.json().await {
         Frame::Snapshot {
             incarnation,
+            term,
             version,
             objects,
             ..
-        } => (incarnation.0.to_string(), version, objects),
+        } => (
+            format!("incarnation={}&term={}", incarnation.0, term.0),
+            version,
+            objects,
+        ),
         other => panic!("not a snapshot: {other:?}"),
     }
 }
@@ -34,7 +37,7 @@ async fn snapshot(lines: &mut Lines) -> (String, u64, Vec<Object>) {
 /// What was put and what is gone, by name, and the version.
 async fn delta(lines: &mut Lines) -> (BTreeSet<String>, BTreeSet<String>, u64) {
     match lines.json().await {
-        Frame::Delta { version, put, gone } => (
+        Frame::Delta { version, put, gone, .. } => (
             names(&put),
             gone.iter().map(|gone| gone.key.to_string()).collect(),
             version,
@@ -108,10 +111,10 @@ async fn a_stream_goes_on_where_it_was() {
     let harness = shop().await;
     let a = harness.node("a").await;
     let mut lines = a.lines(STREAM).await;
-    let (incarnation, version, _) = snapshot(&mut lines).await;
+    let (history, version, _) = snapshot(&mut lines).await;
     drop(lines);
 
-    let resumed = format!("{STREAM}?incarnation={incarnation}&version={version}");
+    let resumed = format!("{STREAM}?{history}&version={version}");
     let (put, gone, _) = delta(&mut a.lines(&resumed).await).await;
     assert_eq!((put, gone), (set([]), set([])), "nothing happened meanwhile");
 
@@ -132,16 +135,22 @@ async fn a_stream_goes_on_where_it_was() {
     harness.remove(&key(Kind::Pod, "p")).await;
     delta(&mut lines).await;
 
-    let resumed = format!("{STREAM}?incarnation={incarnation}&version={newer}");
+    let resumed = format!("{STREAM}?{history}&version={newer}");
     let (put, gone, _) = delta(&mut a.lines(&resumed).await).await;
     assert_eq!(put, set([]));
     assert_eq!(gone, set(["Pod shop/p", "ConfigMap shop/mine", "Secret shop/mine"]));
 
-    for stale in ["incarnation=another&version=1", "version=1"] {
-        snapshot(&mut a.lines(&format!("{STREAM}?{stale}")).await).await;
+    let incarnation = history.split('&').next().expect("it has one").to_owned();
+    for other in [
+        "incarnation=another&term=another&version=1".to_owned(),
+        "version=1".to_owned(),
+        format!("{incarnation}&version={newer}"),
+        format!("{incarnation}&term=another&version={newer}"),
+        format!("{history}&version=999999"),
+        format!("{history}&version={newer}&whole=true"),
+    ] {
+        snapshot(&mut a.lines(&format!("{STREAM}?{other}")).await).await;
     }
-    let ahead = format!("{STREAM}?incarnation={incarnation}&version=999999");
-    snapshot(&mut a.lines(&ahead).await).await;
 }
 
 #[tokio::test]
@@ -249,31 +258,6 @@ async fn the_agents_own_reports_are_not_sent_back() {
         Frame::Delta { put, .. } => assert_eq!(put[0].label("l"), Some("x"), "the report was sent back"),
         other => panic!("not a delta: {other:?}"),
     }
-}
-
-#[tokio::test]
-async fn a_name_belongs_to_the_machine_that_beats() {
-    let harness = Harness::start().await;
-    let a = harness.node("a").await;
-    let other = json!({"name": "a", "machine_id": "m2", "labels": {}, "pod_range": "", "status": {}});
-    let register = "/towline/v1/nodes/a/register";
-    let taken = a.call(Method::POST, register, other.to_string()).await;
-    assert_eq!(taken.0, StatusCode::CONFLICT, "{}", taken.1);
-
-    harness.clock.advance(Duration::from_secs(40));
-    a.ok("/towline/v1/nodes/a/heartbeat", json!({"status": null})).await;
-    harness.clock.advance(Duration::from_secs(40));
-    let taken = a.call(Method::POST, register, other.to_string()).await;
-    assert_eq!(taken.0, StatusCode::CONFLICT, "{}", taken.1);
-
-    harness.clock.advance(Duration::from_secs(10));
-    let registered: Registered = serde_json::from_value(a.ok(register, other).await).expect("an answer");
-    let node = harness.store.list(Kind::Node, None).items[0].clone();
-    assert_eq!(registered.uid, node.uid());
-
-    let misnamed = json!({"name": "b", "machine_id": "m2", "labels": {}, "pod_range": "", "status": {}});
-    let refused = a.call(Method::POST, register, misnamed.to_string()).await;
-    assert_eq!(refused.0, StatusCode::FORBIDDEN, "{}", refused.1);
 }
 
 #[tokio::test]

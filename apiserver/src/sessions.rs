@@ -24,7 +24,7 @@ use http::StatusCode;
 use parking_lot::Mutex;
 use schemas::{
     Key, Uid,
-    node::{LogOptions, SessionRequest},
+    node::{LogOptions, Order, SessionRequest},
 };
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
@@ -139,6 +139,14 @@ impl Sessions {
     pub async fn logs(&self, node: &str, pod: Key, uid: Uid, options: LogOptions) -> Result<ByteStream, SessionError> {
         self.ask(node, |id| SessionRequest::Logs { id, pod, uid, options })
             .await
+    }
+
+    /// Hands a person's order about an unclaimed pod to a node's agent, and waits for its answer.
+    ///
+    /// # Errors
+    /// When the node is not connected, does not begin to answer in time, or says that it cannot.
+    pub(crate) async fn settle(&self, node: &str, uid: Uid, order: Order) -> Result<ByteStream, SessionError> {
+        self.ask(node, |id| SessionRequest::Settle { id, uid, order }).await
     }
 
     /// Whether a node's agent listens for requests now.

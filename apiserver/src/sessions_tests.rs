@@ -27,7 +27,9 @@ async fn ask(harness: &Harness) -> Result<ByteStream, SessionError> {
 
 /// The id of the next request, which must be for a log.
 async fn request(lines: &mut Lines) -> String {
-    let SessionRequest::Logs { id, options, .. } = lines.json().await;
+    let SessionRequest::Logs { id, options, .. } = lines.json().await else {
+        panic!("not the log that was asked for");
+    };
     assert!(options.follow);
     id
 }

@@ -14,7 +14,7 @@ use k8s_openapi::{
 };
 use serde_json::Value;
 
-use crate::{Kind, Object, ObjectError, kind::Support, report::Outcome};
+use crate::{Kind, Object, ObjectError, kind::Support, node::UNCLAIMED, report::Outcome};
 
 /// The health of one object at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -357,14 +357,19 @@ fn node(object: &Object) -> Result<Health, ObjectError> {
         .status
         .as_deref()
         .and_then(|status| status.get("conditions")?.as_array());
-    let ready = conditions
-        .into_iter()
-        .flatten()
-        .find(|condition| condition.get("type").and_then(Value::as_str) == Some("Ready"));
+    let find = |kind: &str| {
+        let mut all = conditions.into_iter().flatten();
+        all.find(|condition| condition.get("type").and_then(Value::as_str) == Some(kind))
+    };
+    let ready = find("Ready");
     let text = |field: &str| ready.and_then(|condition| condition.get(field)?.as_str());
+    // Nothing is broken, but a person has to decide.
+    let unclaimed = find(UNCLAIMED)
+        .filter(|condition| condition["status"] == "True")
+        .and_then(|condition| condition.get("message")?.as_str());
     let since = text("lastTransitionTime").and_then(|time| time.parse().ok());
     let health = match text("status") {
-        Some("True") => converged("Ready"),
+        Some("True") => converged(unclaimed.unwrap_or("Ready")),
         _ => failed(text("message").or(text("reason")).unwrap_or("NodeNotReady")),
     };
     Ok(Health { since, ..health })

@@ -94,6 +94,12 @@ impl View<'_> {
         self.state.objects.version()
     }
 
+    /// The life of the store that this look is of.
+    #[must_use]
+    pub fn incarnation(&self) -> &Incarnation {
+        &self.state.incarnation
+    }
+
     #[must_use]
     pub fn get(&self, key: &Key) -> Option<&Arc<Object>> {
         self.state.objects.get(key)

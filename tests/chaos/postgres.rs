@@ -11,6 +11,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use serde_json::Value;
 
 #[test]
 fn a_stopped_postgres_is_started_again() -> anyhow::Result<()> {
@@ -42,6 +43,16 @@ fn a_stopped_postgres_is_started_again() -> anyhow::Result<()> {
 
 #[test]
 fn a_database_restored_from_an_older_copy_ends_in_the_declared_state() -> anyhow::Result<()> {
+    restored(false)
+}
+
+/// Nothing beside the database says how far it had come, so the agent is who finds out.
+#[test]
+fn a_database_restored_onto_another_machine_ends_in_the_declared_state() -> anyhow::Result<()> {
+    restored(true)
+}
+
+fn restored(alone: bool) -> anyhow::Result<()> {
     if !have_docker() {
         return Ok(());
     }
@@ -68,6 +79,9 @@ fn a_database_restored_from_an_older_copy_ends_in_the_declared_state() -> anyhow
     cluster.stop()?;
     run(Command::new("rm").arg("-rf").arg(&data))?;
     run(Command::new("cp").arg("-a").arg(&copy).arg(&data))?;
+    if alone {
+        std::fs::remove_file(cluster.data().join("watermark"))?;
+    }
     cluster.launch()?;
     cluster.sync(0);
     cluster.wait_status(&commit, "converged");
@@ -90,5 +104,28 @@ fn a_database_restored_from_an_older_copy_ends_in_the_declared_state() -> anyhow
             Err(nodes)
         }
     });
+    // A restart of the agent in between changes nothing; a person decides.
+    cluster.stop()?;
+    cluster.launch()?;
+    let left = wait("the unclaimed pod to be listed", PATIENCE, || {
+        let listed = cluster
+            .towline(&["unclaimed", "-o", "json"])
+            .map_err(|error| error.to_string())?;
+        let listed: Vec<Value> = serde_json::from_str(&listed).map_err(|error| error.to_string())?;
+        match listed.as_slice() {
+            [pod] => Ok(pod.clone()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    assert!(cluster.towline(&["status"])?.contains("towline unclaimed"));
+    let target = format!("{}/{}", cluster.node_name(), left["uid"].as_str().unwrap_or_default());
+    cluster.towline(&["unclaimed", "--remove", &target])?;
+    let after = cluster.wait_running(3);
+    assert!(
+        running.iter().all(|container| after.contains(container)),
+        "{running:?}\n{after:?}"
+    );
+    let listed = cluster.towline(&["unclaimed"])?;
+    assert!(listed.contains("belongs to a pod"), "{listed}");
     Ok(())
 }

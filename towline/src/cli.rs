@@ -21,6 +21,16 @@ const EXIT_CODES: &str = "Exit codes:
   5  the server could not be reached
   6  `sync --wait`: not finished within --timeout";
 
+const UNCLAIMED: &str =
+    "A node's agent removes a pod's containers only when the pod was deleted. After a database was put
+back from a backup, the server may not know pods that run; it cannot say whether they were deleted, so
+they stay as they are (not restarted, not probed) until the server has them again or you decide:
+
+  towline unclaimed                            list them
+  towline unclaimed --remove NODE/POD-UID      end and remove one
+  towline unclaimed --remove NODE/all          end and remove all of a node
+  towline unclaimed --keep NODE/POD-UID        leave one as it is, and report it no more";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run everything on this machine: Postgres, server and a node agent on the local Docker
@@ -41,6 +51,9 @@ pub(crate) enum Command {
     Sync(SyncArgs),
     /// List the revisions that were recorded, newest first
     History(HistoryArgs),
+    /// List pods that keep running although the server does not have them, and decide about them
+    #[command(after_help = UNCLAIMED)]
+    Unclaimed(UnclaimedArgs),
     /// Print the JSON Schema of a kind, for editors
     Schema(SchemaArgs),
     /// Print shell completions
@@ -258,6 +271,20 @@ pub(crate) struct HistoryArgs {
     /// The most revisions to list
     #[arg(long, default_value_t = 20, value_name = "N")]
     pub(crate) limit: usize,
+    #[command(flatten)]
+    pub(crate) client: Client,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UnclaimedArgs {
+    /// End and remove the containers of this pod, or of all unclaimed pods of a node; the node must be connected
+    #[arg(long, value_name = "NODE/POD-UID|NODE/all")]
+    pub(crate) remove: Vec<String>,
+    /// Leave this pod's containers as they are, and report them no more
+    #[arg(long, value_name = "NODE/POD-UID|NODE/all")]
+    pub(crate) keep: Vec<String>,
     #[command(flatten)]
     pub(crate) client: Client,
     #[command(flatten)]

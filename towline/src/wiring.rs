@@ -19,7 +19,7 @@ pub(crate) async fn up(args: UpArgs) -> anyhow::Result<ExitCode> {
     log_to_stderr();
     let shutdown = on_signal()?;
     let server = server::start(&args.server, &shutdown).await?;
-    let agent = match agent::beside(&server, &args.node).await {
+    let agent = match agent::beside(&server, &args.node, &shutdown).await {
         Ok(agent) => agent,
         Err(error) => {
             server.stop().await?;

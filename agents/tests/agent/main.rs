@@ -7,6 +7,8 @@ mod adopting;
 mod claims;
 mod clocks;
 mod engine;
+mod histories;
+mod joining;
 mod making;
 mod running;
 mod sessions;

@@ -5,6 +5,7 @@ pub(crate) mod hook;
 pub(crate) mod plan;
 pub(crate) mod status;
 pub(crate) mod sync;
+pub(crate) mod unclaimed;
 pub(crate) mod validate;
 
 use std::process::ExitCode;

@@ -24,6 +24,8 @@ struct Status {
     problems: Vec<Problem>,
     held: Vec<HeldUnit>,
     writable: bool,
+    #[serde(default)]
+    unclaimed: Vec<serde_json::Value>,
     report: Option<Report>,
 }
 
@@ -52,6 +54,9 @@ fn print(status: &Status) {
     }
     if !status.writable {
         output::line("the database is away: nothing can be written until it is back");
+    }
+    if let Some(hint) = super::unclaimed::hint(&status.unclaimed) {
+        output::line(hint);
     }
     for problem in &status.problems {
         output::line(self::problem(problem));

@@ -30,7 +30,7 @@ struct Credentials {
 }
 
 /// Starts an agent beside its server. It speaks to it as any other agent does.
-pub(crate) async fn beside(server: &Server, args: &NodeArgs) -> anyhow::Result<Agent> {
+pub(crate) async fn beside(server: &Server, args: &NodeArgs, shutdown: &CancellationToken) -> anyhow::Result<Agent> {
     let node = node_name(args)?;
     let made = server.authority.node_credentials(&node, server.clock.now())?;
     let credentials = Credentials {
@@ -38,16 +38,13 @@ pub(crate) async fn beside(server: &Server, args: &NodeArgs) -> anyhow::Result<A
         key: made.key_pem,
     };
     let ca = server.authority.ca_pem().as_bytes().to_vec();
-    start(
-        &node,
-        args,
-        &server.data_dir,
-        &server.url,
+    let member = Member {
+        node: &node,
+        server: &server.url,
         ca,
         credentials,
-        server.clock.clone(),
-    )
-    .await
+    };
+    start(member, args, &server.data_dir, server.clock.clone(), shutdown).await
 }
 
 /// Starts an agent on its own. Its certificate is asked for once, with the join token, and kept.
@@ -70,18 +67,37 @@ pub(crate) async fn join(args: &AgentArgs, shutdown: &CancellationToken) -> anyh
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", kept.display())),
     };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    start(&node, &args.node, &data_dir, &args.server, ca, credentials, clock).await
+    let member = Member {
+        node: &node,
+        server: &args.server,
+        ca,
+        credentials,
+    };
+    start(member, &args.node, &data_dir, clock, shutdown).await
+}
+
+/// A node as its server knows it.
+struct Member<'a> {
+    node: &'a str,
+    server: &'a str,
+    /// The cluster's certificate authority, in PEM.
+    ca: Vec<u8>,
+    credentials: Credentials,
 }
 
 async fn start(
-    node: &str,
+    member: Member<'_>,
     args: &NodeArgs,
     data_dir: &Path,
-    server: &str,
-    ca: Vec<u8>,
-    credentials: Credentials,
     clock: Arc<dyn Clock>,
+    until: &CancellationToken,
 ) -> anyhow::Result<Agent> {
+    let Member {
+        node,
+        server,
+        ca,
+        credentials,
+    } = member;
     let uri: http::Uri = server.parse().with_context(|| format!("{server:?} is not a URL"))?;
     let authority = uri.authority().with_context(|| format!("{server:?} names no host"))?;
     let control = HttpControl::new(HttpOptions {
@@ -99,7 +115,11 @@ async fn start(
     options.state_dir = Some(data_dir.join("agent"));
     options.concurrent_starts = args.concurrent_starts;
     let shutdown = CancellationToken::new();
-    let running = agents::start(options, control, clock, shutdown.clone()).await?;
+    let running = tokio::select! {
+        running = agents::start(options, control, clock, shutdown.clone()) => running?,
+        // An agent without an identity waits for its server, and for an agent that has its name.
+        () = until.cancelled() => bail!("ended before the server said which agent this is"),
+    };
     tracing::info!(node, network = running.network, "the agent runs");
     Ok(Agent { running, shutdown })
 }
