@@ -52,6 +52,11 @@ impl Options {
     }
 }
 
+/// How many containers are created at a time: a creation keeps a core busy.
+pub(crate) fn concurrent_creates() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from).max(2)
+}
+
 /// The address that this machine uses towards others: that of its default route.
 pub(crate) fn host_ip() -> Option<IpAddr> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;

@@ -149,6 +149,7 @@ async fn start_with(
             },
         },
         starts: Arc::new(Semaphore::new(options.concurrent_starts.max(1))),
+        creates: Arc::new(Semaphore::new(options::concurrent_creates())),
         pull_idle: options.pull_idle,
         checks_routes: real,
         least_oom_score: if real { options::least_oom_score() } else { -1000 },

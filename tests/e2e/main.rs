@@ -3,6 +3,7 @@
 mod apart;
 mod bad_input;
 mod command_line;
+mod editor;
 mod first_push;
 mod git_faults;
 mod hostile;

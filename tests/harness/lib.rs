@@ -107,7 +107,7 @@ pub fn skipped(why: &str) {
 }
 
 /// Where `scripts/test-tools` puts what only tests use.
-pub(crate) fn tools() -> PathBuf {
+pub fn tools() -> PathBuf {
     let named = std::env::var_os("TOWLINE_TEST_TOOLS").map(PathBuf::from);
     named.unwrap_or_else(|| {
         let test = std::env::current_exe().unwrap_or_default();

@@ -293,7 +293,7 @@ pub(crate) struct UnclaimedArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct SchemaArgs {
-    /// A kind, as in manifests or as kubectl names it: Deployment, deploy
+    /// A kind, as in manifests or as kubectl names it: Deployment, deploy; `all` for every kind at once
     pub(crate) kind: String,
 }
 

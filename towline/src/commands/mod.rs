@@ -49,11 +49,16 @@ pub(crate) fn kubeconfig(client: &cli::Client) -> anyhow::Result<ExitCode> {
 }
 
 pub(crate) fn schema(args: &cli::SchemaArgs) -> anyhow::Result<ExitCode> {
-    let kind = Kind::of_word(&args.kind).with_context(|| {
-        let known: Vec<&str> = schemas::kind::KINDS.iter().map(|info| info.name).collect();
-        format!("there is no kind {:?}; the kinds are {}", args.kind, known.join(", "))
-    })?;
-    output::line(serde_json::to_string_pretty(&schemas::jsonschema::json_schema(kind))?);
+    let schema = if args.kind == "all" {
+        schemas::jsonschema::all()
+    } else {
+        let kind = Kind::of_word(&args.kind).with_context(|| {
+            let known: Vec<&str> = schemas::kind::KINDS.iter().map(|info| info.name).collect();
+            format!("there is no kind {:?}; the kinds are {}", args.kind, known.join(", "))
+        })?;
+        schemas::jsonschema::json_schema(kind)
+    };
+    output::line(serde_json::to_string_pretty(&schema)?);
     Ok(ExitCode::SUCCESS)
 }
 
