@@ -454,6 +454,9 @@ fn replaced(
     let kind = live.kind;
     let owners = after.pointer("/metadata/managedFields").cloned();
     warnings.extend(admit::complete(kind, &mut after)?);
+    if kind == Kind::Job {
+        defaulting::identify_job(&mut after, &live.uid().0);
+    }
     admit::check_changes(kind, live.name(), before, &after)?;
     match owners {
         _ if !keeps_owners(kind, is_apply, Some(live)) => {}

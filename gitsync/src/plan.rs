@@ -119,6 +119,9 @@ fn replaced(kind: Kind, old: &Value, new: &Value) -> Option<Replaced> {
     let (mut old, mut new) = (old.clone(), new.clone());
     defaulting::default_object(kind, &mut old);
     defaulting::default_object(kind, &mut new);
+    if kind == Kind::Job {
+        return replaced_job(&old, &new);
+    }
     let (path, template) = match kind {
         Kind::Deployment | Kind::DaemonSet | Kind::StatefulSet => ("spec.template", "/spec/template"),
         Kind::Pod => ("spec", "/spec"),
@@ -148,6 +151,27 @@ fn replaced(kind: Kind, old: &Value, new: &Value) -> Option<Replaced> {
         _ => names.map(str::to_owned).collect(),
     };
     (!containers.is_empty()).then_some(Replaced { containers, because })
+}
+
+/// A Job that cannot take a change over is replaced as a whole.
+fn replaced_job(old: &Value, new: &Value) -> Option<Replaced> {
+    let frozen: Vec<String> = validate::changes(Kind::Job, old, new)
+        .iter()
+        .map(|finding| finding.path.to_string())
+        .collect();
+    let changes = diff::fields(old, new).into_iter().map(|change| change.path);
+    let because: Vec<String> = changes
+        .filter(|path| frozen.iter().any(|frozen| path.starts_with(frozen)))
+        .collect();
+    let names = ["initContainers", "containers"]
+        .iter()
+        .filter_map(|list| new.pointer(&format!("/spec/template/spec/{list}"))?.as_array())
+        .flatten();
+    let names = names.filter_map(|container| container.get("name")?.as_str());
+    (!because.is_empty()).then(|| Replaced {
+        containers: names.map(str::to_owned).collect(),
+        because,
+    })
 }
 
 impl fmt::Display for Plan {
@@ -233,6 +257,22 @@ mod tests {
         assert_eq!(
             replaced(Kind::Deployment, &old, &deployment("web:1", 1, Some("Always"))),
             None
+        );
+    }
+
+    #[test]
+    fn a_job_is_replaced_only_for_what_it_cannot_take_over() {
+        let job = |image: &str, parallelism: u32| {
+            json!({"metadata": {"name": "load"}, "spec": {"parallelism": parallelism, "completions": 1,
+                "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "a", "image": image}]}}}})
+        };
+        assert_eq!(replaced(Kind::Job, &job("a:1", 1), &job("a:1", 3)), None);
+        assert_eq!(
+            replaced(Kind::Job, &job("a:1", 1), &job("a:2", 3)),
+            Some(Replaced {
+                containers: vec!["a".into()],
+                because: vec!["spec.template.spec.containers[a].image".into()],
+            })
         );
     }
 

@@ -6,18 +6,19 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use schemas::{Key, Now, now::Clock};
+use jiff::SignedDuration;
+use schemas::{Key, Kind, Now, now::Clock};
 use store::{Change, Scope, Store, Watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Options, daemonset, deployment, events,
+    Options, cronjob, daemonset, deployment, events,
     execute::{self, Done, Failure, Retry},
     garbage,
     ids::Ids,
     index::Index,
-    namespace, nodes,
+    job, namespace, nodes,
     observe::{self, Released},
     plan::{Plan, Reason, Step},
     pod_garbage,
@@ -31,6 +32,10 @@ const SIDE_BY_SIDE: usize = 256;
 const BATCH: usize = 500;
 /// How soon a release that failed looks at everything again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How often it is looked whether somebody has set the wall clock.
+const CLOCK: Duration = Duration::from_secs(10);
+/// The wall clock drifts by less than this between two looks.
+const DRIFT: SignedDuration = SignedDuration::from_secs(1);
 /// How many keys of a periodic look are put into the queue at once.
 const SWEEP: usize = 64;
 
@@ -48,6 +53,8 @@ pub(crate) struct Driver {
     running: JoinSet<Finished>,
     sweep: VecDeque<Work>,
     next_look: Duration,
+    /// How far the wall clock was ahead of the monotonic one.
+    ahead: Option<SignedDuration>,
 }
 
 /// What is known of one key or batch.
@@ -57,6 +64,8 @@ enum World {
     Deployment(deployment::World),
     ReplicaSet(replicaset::World),
     DaemonSet(daemonset::World),
+    CronJob(cronjob::World),
+    Job(job::World),
     Scheduler(scheduler::World),
     Garbage(garbage::World),
     Nodes(nodes::World),
@@ -74,6 +83,8 @@ impl World {
             Self::Deployment(world) => deployment::plan(&world, now, ids),
             Self::ReplicaSet(world) => replicaset::plan(&world, now, ids),
             Self::DaemonSet(world) => daemonset::plan(&world, now, ids),
+            Self::CronJob(world) => cronjob::plan(&world, now, ids),
+            Self::Job(world) => job::plan(&world, now, ids),
             Self::Scheduler(world) => scheduler::plan(&world, now),
             Self::Garbage(world) => garbage::plan(&world, now),
             Self::Nodes(world) => nodes::plan(&world, now),
@@ -116,6 +127,7 @@ impl Driver {
             running: JoinSet::new(),
             sweep: VecDeque::new(),
             next_look: Duration::ZERO,
+            ahead: None,
         }
     }
 
@@ -166,13 +178,16 @@ impl Driver {
             let now = self.clock.now();
             self.queue.wake(now.monotonic);
             self.look_at_everything(now);
+            self.look_at_clock(now);
             if self.start(now) || (!self.sweep.is_empty() && self.queue.is_idle()) {
                 // More is ready: see first what has changed meanwhile.
                 tokio::task::yield_now().await;
                 continue;
             }
             let due = self.queue.next_due();
-            let until = due.map_or(self.next_look, |due| due.min(self.next_look));
+            let until = due
+                .map_or(self.next_look, |due| due.min(self.next_look))
+                .min(now.monotonic + CLOCK);
             let nap = until.saturating_sub(now.monotonic).max(Duration::from_micros(100));
             tokio::select! {
                 biased;
@@ -258,6 +273,20 @@ impl Driver {
         }
     }
 
+    /// What goes by the wall clock is looked at again when somebody has set that.
+    fn look_at_clock(&mut self, now: Now) {
+        let monotonic = SignedDuration::try_from(now.monotonic).unwrap_or(SignedDuration::MAX);
+        let ahead = now.wall.as_duration().saturating_sub(monotonic);
+        let before = self.ahead.replace(ahead).unwrap_or(ahead);
+        if ahead.saturating_sub(before).abs() > DRIFT {
+            tracing::warn!(by = ?ahead.saturating_sub(before), "the wall clock was set");
+            let cron_jobs: Vec<Key> = self.store.view().list(Kind::CronJob, None).map(|it| it.key()).collect();
+            for key in cron_jobs {
+                self.queue.add(Work::new(Controller::CronJobs, key));
+            }
+        }
+    }
+
     /// Starts ready work; true when more is left that could start now.
     fn start(&mut self, now: Now) -> bool {
         let room = SIDE_BY_SIDE.saturating_sub(self.running.len());
@@ -310,6 +339,18 @@ impl Driver {
             Controller::DaemonSets => {
                 let failure = self.failures.get(works.first()?).cloned();
                 World::DaemonSet(observe::daemon_set(&view, &self.index, key, failure)?)
+            }
+            Controller::CronJobs => {
+                let mut world = observe::cron_job(&view, key, now)?;
+                world.failure = self.failures.get(works.first()?).cloned();
+                World::CronJob(world)
+            }
+            Controller::Jobs => {
+                let work = works.first()?;
+                let mut world = observe::job(&view, &self.index, &self.released, key, now)?;
+                world.failure = self.failures.get(work).cloned();
+                world.tries = self.queue.failures(work);
+                World::Job(world)
             }
             Controller::Scheduler => World::Scheduler(observe::scheduler(&view, &mut self.index)),
             Controller::Garbage => World::Garbage(observe::garbage(&view, key)?),

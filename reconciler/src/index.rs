@@ -19,7 +19,7 @@ use store::{Change, Desired, View};
 use crate::{
     daemonset,
     failures::Failures,
-    garbage, namespace, nodes, pod_garbage, pods,
+    garbage, job, namespace, nodes, pod_garbage, pods,
     queue::{Controller, Work},
     release::{self, autoscaling, waves},
     removals::Removals,
@@ -51,12 +51,13 @@ pub(crate) struct Index {
     missing: BTreeMap<Arc<str>, Duration>,
     failures: Failures,
     pub(crate) taints: nodes::Seen,
+    pub(crate) jobs: job::book::Book,
     pub(crate) cluster: Cluster,
     /// Pods that did not fit may fit now.
     pub(crate) retry_parked: bool,
 }
 
-use map::is_garbage;
+use map::{is_garbage, is_held};
 
 /// Keys to look at.
 pub(crate) type Touched = Vec<Work>;
@@ -118,12 +119,14 @@ impl Index {
             (Kind::ReplicaSet, Controller::ReplicaSets),
             (Kind::ReplicationController, Controller::ReplicaSets),
             (Kind::DaemonSet, Controller::DaemonSets),
+            (Kind::Job, Controller::Jobs),
+            (Kind::CronJob, Controller::CronJobs),
         ] {
             all.extend(view.list(kind, None).map(|object| each(controller, object.key())));
         }
         for info in schemas::kind::KINDS {
             for object in view.list(info.kind, None) {
-                if is_garbage(view, object) || garbage::waits_for_dependents(object) {
+                if is_garbage(view, object) || garbage::waits_for_dependents(object) || is_held(view, object) {
                     all.push(each(Controller::Garbage, object.key()));
                 }
             }
@@ -223,13 +226,17 @@ impl Index {
             touched.push(Work::all(Controller::Report));
         }
         match key.kind {
-            Kind::Pod => self.take_pod(key, old, new, now, touched),
+            Kind::Pod => {
+                self.jobs.take_pod(|uid| view.by_uid(uid).is_some(), key, old, new, now);
+                self.take_pod(key, old, new, now, touched);
+            }
             Kind::ReplicaSet | Kind::ControllerRevision => self.take_stray(key, new),
             Kind::DaemonSet => {
                 if let Some(old) = old.filter(|old| new.is_none_or(|new| new.uid() != old.uid())) {
                     self.failures.forget(&old.uid());
                 }
             }
+            Kind::Job => self.jobs.take_job(old, new, now),
             Kind::Deployment => {
                 let progress = new.and_then(|new| pods::condition(new, "Progressing")?["lastUpdateTime"].as_str());
                 if let Some(object) = new.or(old) {

@@ -5,15 +5,18 @@
 //! keys, back-off for each, a periodic look at everything. Kubernetes' documented semantics of v1.33
 //! are the specification.
 
+pub mod cronjob;
 pub mod daemonset;
 pub mod deployment;
 mod driver;
 pub mod events;
 pub mod execute;
 mod failures;
+pub mod finished;
 pub mod garbage;
 pub mod ids;
 mod index;
+pub mod job;
 pub mod namespace;
 pub mod nodes;
 mod observe;

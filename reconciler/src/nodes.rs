@@ -22,7 +22,7 @@ use store::{Class, Write};
 use crate::{
     owners,
     plan::{Plan, replace_of, status_of},
-    pods::{condition, is_finished, set_condition, stamp},
+    pods::{condition, disrupted, is_disrupted, is_finished, set_condition, stamp},
     scheduler::filter,
 };
 
@@ -260,7 +260,7 @@ fn with_taints(node: &Object, taints: &[Taint]) -> Write {
 
 /// Pods that do not tolerate a NoExecute taint (any more) go.
 fn evict(plan: &mut Plan, world: &World, now: Now) {
-    let mut writes = Vec::new();
+    let (mut told, mut writes) = (Vec::new(), Vec::new());
     for seat in &world.nodes {
         let taints: Vec<Taint> = taints(&seat.node)
             .into_iter()
@@ -278,9 +278,21 @@ fn evict(plan: &mut Plan, world: &World, now: Now) {
                 plan.look_again(at - now.monotonic);
                 continue;
             }
-            if writes.len() >= AT_ONCE {
+            if writes.len() + told.len() >= AT_ONCE {
                 plan.look_again(Duration::ZERO);
                 break;
+            }
+            if !is_disrupted(pod) {
+                // Why it goes is written first, for those who count its end.
+                let status = disrupted(
+                    pod,
+                    "DeletionByTaintManager",
+                    "Taint manager: deleting due to NoExecute taint",
+                    now,
+                );
+                told.push(status_of(pod, status));
+                plan.look_again(Duration::ZERO);
+                continue;
             }
             writes.extend(owners::delete(pod, None, now));
             plan.note(
@@ -294,6 +306,7 @@ fn evict(plan: &mut Plan, world: &World, now: Now) {
             );
         }
     }
+    plan.writes(Class::Status, "telling which pods are about to be evicted", told);
     plan.writes(Class::Controller, "evicting pods from tainted nodes", writes);
 }
 

@@ -1,5 +1,6 @@
 //! Builds the small world that a plan is made from, out of the store's copy and the index.
 
+mod batch;
 mod workloads;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -9,10 +10,11 @@ use schemas::{ContentHash, Key, Kind, Now, Object, Uid, Unit, kind::KINDS, label
 use store::{Heartbeats, Store, View};
 
 use crate::{
-    deployment, events, garbage, index::Index, namespace, nodes, plan::Reason, pod_garbage, pods, release, replicaset,
-    report, revision, scheduler,
+    deployment, events, finished, garbage, index::Index, namespace, nodes, plan::Reason, pod_garbage, pods, release,
+    replicaset, report, revision, scheduler,
 };
 
+pub(crate) use batch::{cron_job, job};
 pub(crate) use workloads::daemon_set;
 
 /// One namespace.
@@ -54,9 +56,18 @@ pub(crate) fn release(store: &Store, view: &View<'_>, index: &Index, keys: &[Key
         gate: gate(store, index),
         more,
         deletions: deletions(store, view, index),
+        finished: keys
+            .iter()
+            .filter_map(|key| Some((key.clone(), ended(store, key)?)))
+            .collect(),
         scaled: keys.iter().filter(|key| index.scaled.contains(key)).cloned().collect(),
         desired,
     }
+}
+
+/// How an object ended that is not kept; of the kinds that end.
+fn ended(store: &Store, key: &Key) -> Option<finished::Finished> {
+    (key.kind == Kind::Job).then(|| finished::recall(store, key)).flatten()
 }
 
 /// The earliest wave with an object that has never been healthy, if later ones are there to wait.
@@ -327,9 +338,12 @@ pub(crate) fn report(
         let pods = live
             .as_ref()
             .filter(|_| row.is_some())
-            .map(|live| current_pods(view, live))
+            .map(|live| current_pods(view, index, live))
             .unwrap_or_default();
         world.objects.push(report::Seen {
+            finished: row
+                .as_ref()
+                .and_then(|row| ended(store, key).filter(|done| done.content == row.hash)),
             was_healthy: row.as_ref().is_some_and(|row| store.was_healthy(key, row.hash)),
             released: released.contents.get(key).copied(),
             trouble: released.troubles.get(key).cloned(),
@@ -356,9 +370,10 @@ fn removing(index: &Index, verdict: &release::budget::Verdict) -> BTreeMap<Unit,
 }
 
 /// The pods of a workload's current content.
-fn current_pods(view: &View<'_>, workload: &Arc<Object>) -> Vec<Arc<Object>> {
+fn current_pods(view: &View<'_>, index: &Index, workload: &Arc<Object>) -> Vec<Arc<Object>> {
     match workload.kind {
         Kind::ReplicaSet | Kind::ReplicationController => controlled(view, &workload.uid(), Kind::Pod),
+        Kind::Job => batch::job_pods(view, index, &workload.uid()),
         Kind::Deployment => {
             let revision = workload.annotation(labels::REVISION);
             let sets = controlled(view, &workload.uid(), Kind::ReplicaSet);

@@ -8,6 +8,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use schemas::{ContentHash, Key, Object, event::EventSpec, report::Report};
 use store::{Class, Op, Write, desired::Confirmation};
 
+use crate::finished;
+
 /// What one controller wants done about one key (or one batch of keys), and why.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
@@ -36,6 +38,8 @@ pub enum Step {
     Confirm(Confirmation),
     /// Notes that these contents have been healthy once.
     MarkHealthy(Vec<(Key, ContentHash)>),
+    /// Remembers how a declared object ended that is not kept, or forgets it.
+    Remember(finished::Note),
     Publish(Arc<Report>),
 }
 

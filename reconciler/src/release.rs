@@ -18,6 +18,7 @@ use schemas::{Key, Kind, Now, Object, labels};
 use store::{Class, Desired, DesiredRow, Write};
 
 use crate::{
+    finished::{self, Finished},
     ids::Ids,
     namespace, owners,
     plan::{Plan, Step},
@@ -34,6 +35,9 @@ pub struct World {
     pub live: FxHashMap<Key, Arc<Object>>,
     /// The live Namespaces that these rows are in.
     pub namespaces: BTreeMap<Arc<str>, Arc<Object>>,
+    /// What is remembered of objects that ended and were removed, of these rows and of keys that are
+    /// declared no longer.
+    pub finished: BTreeMap<Key, Finished>,
     /// Rows whose replicas an autoscaler sets.
     pub scaled: BTreeSet<Key>,
     /// Later waves than this wait, and for what.
@@ -59,7 +63,20 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
         .map(|row| row.key.name.clone())
         .collect();
     let mut made = BTreeSet::new();
+    let mut forget: Vec<&Key> = world
+        .finished
+        .keys()
+        .filter(|key| !world.desired.rows.contains_key(*key))
+        .collect();
     for row in rows {
+        if world
+            .finished
+            .get(&row.key)
+            .is_some_and(|done| done.content == row.hash)
+        {
+            // It has run, and its manifest has not changed since.
+            continue;
+        }
         let wave = waves::wave(&row.content);
         if let Some(gate) = world.gate.as_ref().filter(|gate| wave > gate.wave) {
             plan.wait(row.key.clone(), "Wave", gate.to_string());
@@ -85,13 +102,27 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
         }
         match change::change(row, world.live.get(&row.key), world.scaled.contains(&row.key), now, ids) {
             Change::None => {}
-            Change::Write(write) => writes.push(write),
+            Change::Write(write) => {
+                if let Some((key, _)) = world.finished.get_key_value(&row.key) {
+                    forget.push(key);
+                }
+                writes.push(write);
+            }
             Change::Recreate(delete, why) => {
+                if let Some(live) = world.live.get(&row.key).filter(|_| delete.is_some()) {
+                    plan.note(SOURCE, live, "Replaced", why.clone());
+                }
                 writes.extend(delete);
                 plan.wait(row.key.clone(), "Replaced", why);
             }
             Change::Wait(reason) => plan.waiting.push((row.key.clone(), reason)),
         }
+    }
+    for key in forget {
+        plan.steps.push(Step::Remember(finished::Note {
+            key: key.clone(),
+            finished: None,
+        }));
     }
     plan.writes(Class::Git, "releasing what is declared", writes);
     if !world.more {

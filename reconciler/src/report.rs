@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use store::{Desired, DesiredRow};
 
 use crate::{
+    finished::Finished,
     plan::{Plan, Reason, Step},
     pods,
 };
@@ -39,6 +40,8 @@ pub struct Seen {
     pub released: Option<ContentHash>,
     /// Why the release did not go through.
     pub trouble: Option<Reason>,
+    /// Its current content has run to its end, and the object is not kept.
+    pub finished: Option<Finished>,
     /// Its current content was healthy once.
     pub was_healthy: bool,
 }
@@ -180,6 +183,20 @@ impl Tracker {
             .live
             .as_deref()
             .map_or(Value::Null, |live| shown_status(live, &seen.pods));
+        if let Some(finished) = &seen.finished {
+            self.stalls.remove(&seen.key);
+            return ObjectReport {
+                outcome: if finished.succeeded {
+                    Outcome::Converged
+                } else {
+                    Outcome::Failed
+                },
+                reason: format!("{}; it is not kept any longer", finished.reason),
+                position: Some(position),
+                status: Value::Null,
+                stale: false,
+            };
+        }
         let (mut outcome, reason, stalled) = match (&seen.trouble, &seen.live) {
             (Some(trouble), _) => {
                 let waits = matches!(
@@ -398,6 +415,12 @@ fn sum(unit: &UnitReport, held: Option<&str>, deletions: Option<&HeldDeletions>)
 fn shown_status(object: &Object, pods: &[Arc<Object>]) -> Value {
     let mut status = object.status.as_deref().cloned().unwrap_or(Value::Null);
     drop_times(&mut status);
+    if object.kind == Kind::CronJob
+        && let Some(status) = status.as_object_mut()
+    {
+        // Which of its Jobs run is the clock's doing.
+        status.remove("active");
+    }
     if !pods.is_empty()
         && let Some(status) = status.as_object_mut()
     {

@@ -73,18 +73,42 @@ impl Simulation {
         object
     }
 
+    /// Stores an object as it is given.
+    pub(crate) fn insert(&mut self, mut object: Object) -> Arc<Object> {
+        self.version += 1;
+        object.version = self.version;
+        let object = Arc::new(object);
+        self.objects.insert(object.key(), object.clone());
+        object
+    }
+
     /// Applies a plan's steps; panics when a precondition does not hold.
     pub(crate) fn apply(&mut self, plan: &Plan) {
-        for step in &plan.steps {
-            if let Step::Write { writes, .. } = step {
-                for write in writes {
-                    self.write(write);
-                }
-            }
+        if let Err(error) = self.carry_out(plan, usize::MAX) {
+            panic!("{error}");
         }
     }
 
-    fn write(&mut self, write: &Write) {
+    /// Carries a plan out as far as `most` writes go; stops after the step in which a precondition does
+    /// not hold.
+    pub(crate) fn carry_out(&mut self, plan: &Plan, most: usize) -> Result<(), String> {
+        let mut left = most;
+        for step in &plan.steps {
+            let Step::Write { writes, .. } = step else { continue };
+            let mut outcome = Ok(());
+            for write in writes {
+                if left == 0 {
+                    return outcome;
+                }
+                left -= 1;
+                outcome = outcome.and(self.write(write));
+            }
+            outcome?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, write: &Write) -> Result<(), String> {
         self.version += 1;
         let key = match &write.op {
             Op::Create(object) | Op::Replace(object) => object.key(),
@@ -92,16 +116,18 @@ impl Simulation {
         };
         let old = self.objects.get(&key).cloned();
         if let Op::Create(object) = &write.op {
-            assert!(old.is_none(), "{key} is there already");
+            if old.is_some() {
+                return Err(format!("{key} is there already"));
+            }
             let mut object = object.clone();
             object.version = self.version;
             object.meta.generation = Some(1);
             self.objects.insert(key, Arc::new(object));
-            return;
+            return Ok(());
         }
-        let old = old.unwrap_or_else(|| panic!("{key} is not there"));
-        if let Some(version) = write.version {
-            assert_eq!(version, old.version, "{key}");
+        let old = old.ok_or_else(|| format!("{key} is not there"))?;
+        if write.version.is_some_and(|version| version != old.version) {
+            return Err(format!("{key} is at another version"));
         }
         let mut new = Object::clone(&old);
         new.version = self.version;
@@ -111,6 +137,12 @@ impl Simulation {
                 let changed = old.body.hash() != object.body.hash();
                 new.meta.generation = Some(old.meta.generation.unwrap_or(1) + i64::from(changed));
                 new.body = object.body.clone();
+                let free = |object: &Object| object.meta.finalizers.as_ref().is_none_or(Vec::is_empty);
+                let stopped = new.node.is_none() || new.meta.deletion_grace_period_seconds.unwrap_or(0) == 0;
+                if new.is_deleting() && !free(&old) && free(&new) && (key.kind != Kind::Pod || stopped) {
+                    self.objects.remove(&key);
+                    return Ok(());
+                }
             }
             Op::Status { status, .. } => new.status = Some(status.clone()),
             Op::Bind { node, status, .. } => {
@@ -119,11 +151,12 @@ impl Simulation {
             }
             Op::Remove { .. } => {
                 self.objects.remove(&key);
-                return;
+                return Ok(());
             }
             Op::Create(_) => {}
         }
         self.objects.insert(key, Arc::new(new));
+        Ok(())
     }
 
     fn owned(&self, owner: &Object, kind: Kind) -> Vec<Arc<Object>> {

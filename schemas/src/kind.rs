@@ -353,7 +353,7 @@ pub static KINDS: &[KindInfo] = &[
         status: true,
         generation: true,
         in_all: true,
-        support: Support::Stored,
+        support: Support::Acted,
     },
     KindInfo {
         kind: Kind::CronJob,
@@ -366,7 +366,7 @@ pub static KINDS: &[KindInfo] = &[
         status: true,
         generation: true,
         in_all: true,
-        support: Support::Stored,
+        support: Support::Acted,
     },
     KindInfo {
         kind: Kind::HorizontalPodAutoscaler,

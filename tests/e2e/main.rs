@@ -8,6 +8,7 @@ mod first_push;
 mod git_faults;
 mod hostile;
 mod images;
+mod jobs;
 mod kubectl;
 mod kubectl_old;
 mod pods;

@@ -5,7 +5,7 @@ use store::{Change, View};
 
 use super::{Index, Touched};
 use crate::{
-    daemonset, deployment, garbage, namespace, owners, pods,
+    cronjob, daemonset, deployment, garbage, job, namespace, owners, pods,
     queue::{Controller, Work},
     replicaset,
 };
@@ -67,6 +67,14 @@ impl Index {
                 }
             }
             Kind::ReplicationController if content => add(Controller::ReplicaSets, key.clone()),
+            Kind::Job => {
+                add(Controller::Jobs, key.clone());
+                let both = [old, new].into_iter().flatten();
+                let mut owners: Vec<Key> = both.filter_map(|job| cronjob::controller_of(job)).collect();
+                owners.dedup();
+                owners.into_iter().for_each(|owner| add(Controller::CronJobs, owner));
+            }
+            Kind::CronJob => add(Controller::CronJobs, key.clone()),
             Kind::Pod => self.map_pod(view, change, content, &mut add),
             Kind::Node => {
                 add(Controller::Nodes, Work::all(Controller::Nodes).key);
@@ -129,6 +137,7 @@ impl Index {
                 add(Controller::DaemonSets, set);
             }
         }
+        self.map_job(view, change, content, add);
         let nodes = [old, new].into_iter().flatten().filter_map(|pod| pod.node.as_ref());
         if content
             && nodes
@@ -136,6 +145,31 @@ impl Index {
                 .any(|node| self.taints.keys().any(|(tainted, _)| tainted == node))
         {
             add(Controller::Nodes, Work::all(Controller::Nodes).key);
+        }
+    }
+
+    fn map_job(&self, view: &View<'_>, change: &Change, content: bool, add: &mut impl FnMut(Controller, Key)) {
+        let both = [change.old.as_ref(), change.new.as_ref()];
+        let mut owners: Vec<Key> = both
+            .into_iter()
+            .flatten()
+            .filter_map(|pod| job::controller_of(pod))
+            .collect();
+        owners.dedup();
+        for owner in owners {
+            if self.desired.rows.contains_key(&owner) {
+                add(Controller::Report, owner.clone());
+            }
+            add(Controller::Jobs, owner);
+        }
+        let stray = change
+            .new
+            .as_ref()
+            .filter(|new| content && new.controller().is_none() && !new.is_deleting());
+        if let Some(stray) = stray {
+            for job in matching(view, Kind::Job, stray) {
+                add(Controller::Jobs, job);
+            }
         }
     }
 
@@ -153,7 +187,7 @@ impl Index {
                 }
             }
             (_, Some(new)) => {
-                if garbage::waits_for_dependents(new) || is_garbage(view, new) {
+                if garbage::waits_for_dependents(new) || is_garbage(view, new) || is_held(view, new) {
                     add(Controller::Garbage, key.clone());
                 }
             }
@@ -169,6 +203,13 @@ pub(super) fn is_garbage(view: &View<'_>, object: &Object) -> bool {
             view.by_uid(&Uid::from(owner.uid.as_str()))
                 .is_none_or(|owner| owner.is_deleting() && garbage::waits_for_dependents(owner))
         })
+}
+
+/// A pod that waits to be counted by a Job which is not there.
+pub(super) fn is_held(view: &View<'_>, object: &Object) -> bool {
+    object.kind == Kind::Pod
+        && job::tracking::is_tracked(object)
+        && job::book::job_of(object).is_none_or(|(_, uid)| view.by_uid(&Uid::from(uid)).is_none())
 }
 
 /// Workloads of a kind whose selector matches a stray. Strays are rare: this may search a namespace.

@@ -42,6 +42,7 @@ fn seen(status: Value) -> Seen {
         pods: Vec::new(),
         released: Some(hash),
         trouble: None,
+        finished: None,
         was_healthy: false,
     }
 }

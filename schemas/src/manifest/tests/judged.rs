@@ -435,7 +435,7 @@ fn kinds_that_are_only_stored_say_so_once() {
         ),
         (
             "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: a}\nspec: {schedule: daily, jobTemplate: {spec: {template: {spec: {restartPolicy: Never, containers: [{name: a, image: a}]}}}}}",
-            "is not a schedule",
+            "is no schedule",
         ),
         (
             "apiVersion: batch/v1\nkind: Job\nmetadata: {name: a}\nspec: {template: {spec: {containers: [{name: a, image: a}]}}}",
