@@ -133,17 +133,8 @@ impl GitSync {
         clock: Arc<dyn Clock>,
         shutdown: CancellationToken,
     ) -> Result<Self, StartError> {
-        for branch in [&options.branch, &options.status.branch] {
-            if !git2::Branch::name_is_valid(branch).unwrap_or(false) {
-                return Err(StartError::BranchName(branch.clone()));
-            }
-        }
-        if options.branch == options.status.branch
-            && options.status.repo.as_ref().is_none_or(|repo| *repo == options.source)
-        {
-            return Err(StartError::SameBranch(options.branch.clone()));
-        }
-        std::fs::create_dir_all(&options.data_dir).map_err(|error| StartError::DataDir {
+        options.check()?;
+        builtin::make_private(&options.data_dir).map_err(|error| StartError::DataDir {
             path: options.data_dir.clone(),
             error,
         })?;

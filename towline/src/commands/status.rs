@@ -131,10 +131,9 @@ fn print_report(report: &Report) {
     if let Some(held) = &report.held_deletions {
         output::line("");
         output::line(format!(
-            "{} deletions are held: {}. To confirm them: towline sync --confirm-deletes {}",
-            held.objects.len(),
-            held.reason,
-            held.commit.short()
+            "held back, {}: {}",
+            output::count(held.objects.len(), "deletion"),
+            held.reason
         ));
         for key in held.objects.iter().take(20) {
             output::line(format!("  {key}"));
