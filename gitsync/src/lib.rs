@@ -204,7 +204,8 @@ impl GitSync {
         }
         let held = |key: &schemas::Key| {
             let unit = desired.units.get(&schemas::Unit::of(key));
-            unit.is_some_and(|unit| unit.held.is_some())
+            // Units of which something is left behind are held by the condition itself.
+            unit.is_some_and(|unit| unit.held.is_some() && unit.held != desired.source_error)
         };
         let gone = |key: &&schemas::Key| rendered.index.declaration(key).is_none() && !held(key);
         let mut objects: Vec<_> = desired.rows.keys().filter(gone).cloned().collect();

@@ -61,7 +61,9 @@ fn print(status: &Status) {
     for problem in &status.problems {
         output::line(self::problem(problem));
     }
-    for held in &status.held {
+    // What the source as a whole holds is told once, above.
+    let own = |held: &&HeldUnit| status.source_error.as_ref() != Some(&held.reason);
+    for held in status.held.iter().filter(own) {
         output::line(format!(
             "held: {} stays at {}: {}",
             held.unit,
