@@ -87,7 +87,9 @@ pub(crate) fn where_to_edit(desired: &Desired, verb: Verb, key: &Key) -> String 
             "this namespace is always there".to_owned()
         }
         Verb::Delete | Verb::DeleteCollection if is_used(desired, key) => {
-            format!("manifests declare objects in it (see {folder}): remove them there, commit and push")
+            format!(
+                "only git changes it, as manifests declare objects in it: remove those under {folder}, commit and push"
+            )
         }
         Verb::Create => format!("only git creates it: add a manifest under {folder}, commit and push"),
         _ => format!("only git changes it, and no manifest declares it: add one under {folder}, commit and push"),
