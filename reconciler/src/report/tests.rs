@@ -239,7 +239,7 @@ fn the_good_moments_of_one_that_crashes_again_and_again_are_no_outcome() {
             "state": {"waiting": {"reason": "CrashLoopBackOff"}},
         }]}));
         tracker.look(&world(vec![crashed]), now);
-        now.monotonic += Duration::from_secs(20);
+        now.monotonic += Duration::from_secs(12);
         let up = Seen {
             settles: Some(now.monotonic + Duration::from_secs(10)),
             ..ready()
