@@ -80,7 +80,7 @@ fn attempt(verb: Verb, key: &Key) -> policy::Attempt<'_> {
 }
 
 /// The warning of a dry run that a real write would be refused.
-fn refused_for_real(error: &ApiError) -> String {
+pub(crate) fn refused_for_real(error: &ApiError) -> String {
     format!("this is a dry run only; without it {}", error.message)
 }
 

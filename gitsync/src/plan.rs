@@ -22,6 +22,10 @@ pub struct Plan {
     pub created: Vec<Declaration>,
     pub updated: Vec<Updated>,
     pub deleted: Vec<Declaration>,
+    /// Namespaces that are declared no longer and stay, without what their manifests said of them,
+    /// because manifests declare objects in them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub released: Vec<Declaration>,
     /// Units that would not move on, and why.
     pub held: BTreeMap<Unit, String>,
     pub problems: Vec<Problem>,
@@ -67,13 +71,18 @@ impl Plan {
                 Some(_) => {}
             }
         }
-        let deleted = write.drop.iter().filter_map(|key| desired.rows.get(key));
+        let dropped = write.drop.iter().filter_map(|key| desired.rows.get(key));
+        let stays = |key: &Key| key.kind == Kind::Namespace && write.units.contains_key(&Unit::of(key));
+        let (released, deleted) = dropped
+            .map(|row| Declaration::of(row))
+            .partition(|declaration| stays(&declaration.object));
         Self {
             commit,
             base: desired.commit.clone(),
             created,
             updated,
-            deleted: deleted.map(|row| Declaration::of(row)).collect(),
+            deleted,
+            released,
             held: write
                 .units
                 .into_iter()
@@ -87,7 +96,7 @@ impl Plan {
     /// Nothing would change.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.created.is_empty() && self.updated.is_empty() && self.deleted.is_empty()
+        self.created.is_empty() && self.updated.is_empty() && self.deleted.is_empty() && self.released.is_empty()
     }
 }
 
@@ -199,7 +208,15 @@ impl fmt::Display for Plan {
         for deleted in &self.deleted {
             writeln!(f, "- {deleted}")?;
         }
-        for (unit, reason) in &self.held {
+        for released in &self.released {
+            writeln!(
+                f,
+                "~ {released}\n    stays, without its labels and annotations: manifests declare objects in it"
+            )?;
+        }
+        // What the source as a whole holds is told once, below.
+        let own = |reason: &str| self.source_error.as_deref() != Some(reason);
+        for (unit, reason) in self.held.iter().filter(|(_, reason)| own(reason)) {
             writeln!(f, "held: {unit} stays as it is: {reason}")?;
         }
         if let Some(error) = &self.source_error {

@@ -326,7 +326,7 @@ impl Driver {
         let key = &works.first()?.key;
         let keys = || works.iter().map(|work| work.key.clone()).collect::<Vec<Key>>();
         Some(match controller {
-            Controller::Namespaces => World::Namespace(observe::namespace(&view, key)),
+            Controller::Namespaces => World::Namespace(observe::namespace(&view, &self.index, key)),
             Controller::Release => {
                 let more = self.queue.has_waiting(Controller::Release);
                 World::Release(observe::release(&self.store, &view, &self.index, &keys(), more))

@@ -137,7 +137,7 @@ impl Index {
     /// Takes a new revision over; touches the rows that changed.
     pub(crate) fn set_desired(&mut self, view: &View<'_>, desired: Arc<Desired>, touched: &mut Touched) {
         let old = std::mem::replace(&mut self.desired, desired.clone());
-        let mut put = |key: &Key| {
+        let put = |key: &Key, touched: &mut Touched| {
             touched.push(Work::new(Controller::Release, key.clone()));
             touched.push(Work::new(Controller::Report, key.clone()));
         };
@@ -147,7 +147,7 @@ impl Index {
                 continue;
             }
             if before.is_none_or(|before| before != row) {
-                put(key);
+                put(key, touched);
             }
             let wave = waves::wave(&row.content);
             if let Some(before) = before
@@ -162,7 +162,8 @@ impl Index {
         }
         for (key, row) in &old.rows {
             if !desired.rows.contains_key(key) {
-                put(key);
+                put(key, touched);
+                touched.push(Work::new(Controller::Namespaces, namespace::key(&Unit::of(key).0)));
                 remove_from(&mut self.waves, &waves::wave(&row.content), key);
                 if self.managed.get(&Unit::of(key)).is_some_and(|unit| unit.contains(key)) {
                     self.undeclared.insert(key.clone());
@@ -304,7 +305,12 @@ impl Index {
         }
         match new {
             Some(new) if pods::is_ready(new) => {
-                self.ready_since.entry(uid).or_insert(now.monotonic);
+                // A restart in between may have been too short to be told as not ready.
+                let restarted = old.is_some_and(|old| pods::restarts(old) < pods::restarts(new));
+                let since = self.ready_since.entry(uid).or_insert(now.monotonic);
+                if restarted {
+                    *since = now.monotonic;
+                }
             }
             _ => drop(self.ready_since.remove(&uid)),
         }

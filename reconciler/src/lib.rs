@@ -31,6 +31,7 @@ pub mod replicaset;
 pub mod report;
 mod revision;
 pub mod scheduler;
+mod settling;
 mod share;
 #[cfg(test)]
 mod simulation;

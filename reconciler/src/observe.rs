@@ -11,25 +11,41 @@ use store::{Heartbeats, Store, View};
 
 use crate::{
     deployment, events, finished, garbage, index::Index, namespace, nodes, plan::Reason, pod_garbage, pods, release,
-    replicaset, report, revision, scheduler,
+    replicaset, report, revision, scheduler, settling,
 };
 
 pub(crate) use batch::{cron_job, job};
 pub(crate) use workloads::daemon_set;
 
 /// One namespace.
-pub(crate) fn namespace(view: &View<'_>, key: &Key) -> namespace::World {
+pub(crate) fn namespace(view: &View<'_>, index: &Index, key: &Key) -> namespace::World {
     let namespace = view.get(key).cloned();
+    let desired = &index.desired;
+    let manifests = if desired.commit.is_none() || desired.source_error.is_some() {
+        namespace::Manifests::Unknown
+    } else if desired.rows.contains_key(key) {
+        namespace::Manifests::Declare
+    } else if desired.units.contains_key(&Unit::of(key)) {
+        namespace::Manifests::Use
+    } else {
+        namespace::Manifests::Nothing
+    };
     let mut contents = Vec::new();
-    if namespace.as_ref().is_some_and(|namespace| namespace.is_deleting()) {
+    let leaves =
+        |namespace: &Arc<Object>| manifests == namespace::Manifests::Nothing && namespace::is_implicit(namespace);
+    let deleting = namespace.as_ref().is_some_and(|namespace| namespace.is_deleting());
+    if deleting || namespace.as_ref().is_some_and(leaves) {
         for info in KINDS.iter().filter(|info| info.namespaced) {
             let room = namespace::AT_ONCE - contents.len();
-            contents.extend(view.list(info.kind, Some(&key.name)).take(room).cloned());
+            let objects = view.list(info.kind, Some(&key.name));
+            let counted = objects.filter(|object| deleting || !namespace::is_companion(object));
+            contents.extend(counted.take(room).cloned());
         }
     }
     namespace::World {
         name: key.name.clone(),
         namespace,
+        manifests,
         contents,
     }
 }
@@ -163,6 +179,20 @@ pub(crate) fn deployment(view: &View<'_>, index: &Index, key: &Key) -> Option<de
             (uid, count)
         })
         .collect();
+    // Which of the sets is the new one is the plan's to say; outside rollouts there is one.
+    let rolls = sets.iter().filter(|set| has_pods(set)).count() > 1;
+    let rolling: &[Arc<Object>] = if rolls { &sets } else { &[] };
+    let steady = rolling
+        .iter()
+        .map(|set| {
+            let uid = set.uid();
+            let ready = view.owned_by(&uid).filter_map(|pod| {
+                let since = index.ready_since(&pod.uid())?;
+                Some(settling::steady_at(pod, since))
+            });
+            (uid.clone(), ready.collect())
+        })
+        .collect();
     let name = deployment::set_name(&deployment);
     let named = name.and_then(|name| view.get(&Key::namespaced(Kind::ReplicaSet, key.ns(), &name)).cloned());
     Some(deployment::World {
@@ -175,7 +205,13 @@ pub(crate) fn deployment(view: &View<'_>, index: &Index, key: &Key) -> Option<de
         sets,
         named,
         pods,
+        steady,
     })
+}
+
+fn has_pods(set: &Object) -> bool {
+    let replicas = set.status.as_deref().and_then(|status| status["replicas"].as_i64());
+    replicas.unwrap_or(0) > 0
 }
 
 pub(crate) fn replica_set(
@@ -340,10 +376,16 @@ pub(crate) fn report(
             .filter(|_| row.is_some())
             .map(|live| current_pods(view, index, live))
             .unwrap_or_default();
+        let own = live.iter().filter(|live| row.is_some() && live.kind == Kind::Pod);
+        let ready = pods.iter().chain(own).filter_map(|pod| {
+            let since = index.ready_since(&pod.uid())?;
+            Some(settling::converges_at(pod, since))
+        });
         world.objects.push(report::Seen {
             finished: row
                 .as_ref()
                 .and_then(|row| ended(store, key).filter(|done| done.content == row.hash)),
+            settles: ready.max(),
             was_healthy: row.as_ref().is_some_and(|row| store.was_healthy(key, row.hash)),
             released: released.contents.get(key).copied(),
             trouble: released.troubles.get(key).cloned(),

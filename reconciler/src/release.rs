@@ -92,7 +92,7 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
                 Some(_) => {}
                 None if declared.contains(space) || made.contains(space) => {}
                 None => {
-                    let namespace = namespace::fresh(space, now, ids);
+                    let namespace = namespace::implicit(space, now, ids);
                     let message = format!("made because manifests use the namespace {space} and none declares it");
                     plan.note(SOURCE, &namespace, "NamespaceCreated", message);
                     writes.push(Write::new(store::Op::Create(namespace)));

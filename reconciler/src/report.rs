@@ -27,6 +27,9 @@ const PAUSE: Duration = Duration::from_secs(15);
 /// Publishing costs something for each declared object: that much is left between two reports.
 const COST: Duration = Duration::from_micros(20);
 
+/// Why an object that is as declared is not told as converged yet.
+const SETTLING: &str = "Settling: its containers have just started";
+
 /// What is looked at for one declared object (or one that was).
 #[derive(Clone, Debug)]
 pub struct Seen {
@@ -36,6 +39,8 @@ pub struct Seen {
     pub live: Option<Arc<Object>>,
     /// The pods of its current content.
     pub pods: Vec<Arc<Object>>,
+    /// When (monotonic) the last of its ready pods has settled.
+    pub settles: Option<Duration>,
     /// The content that was released last.
     pub released: Option<ContentHash>,
     /// Why the release did not go through.
@@ -218,7 +223,13 @@ impl Tracker {
             (None, Some(live)) => {
                 let pods: Vec<&Object> = seen.pods.iter().map(|pod| &**pod).collect();
                 let health = health::object_health(live, Related { pods: &pods });
-                (health.outcome, health.reason, health.stalled.is_some())
+                match seen.settles.filter(|at| *at > now.monotonic) {
+                    Some(at) if health.outcome == Outcome::Converged => {
+                        plan.revisit.push((seen.key.clone(), at - now.monotonic));
+                        (Outcome::Progressing, SETTLING.to_owned(), false)
+                    }
+                    _ => (health.outcome, health.reason, health.stalled.is_some()),
+                }
             }
         };
         if self.fails(seen, row, outcome, stalled, now, plan) {

@@ -22,6 +22,8 @@ pub(crate) struct Simulation {
     pub(crate) now: Now,
     pub(crate) ids: Ids,
     pub(crate) ready_since: FxHashMap<Uid, Duration>,
+    /// When rollouts count on ready pods, by ReplicaSet.
+    pub(crate) steady: FxHashMap<Uid, Vec<Duration>>,
     pub(crate) progress: FxHashMap<Uid, (Value, Duration)>,
     failures: Failures,
     version: u64,
@@ -41,6 +43,7 @@ impl Simulation {
             now: start(),
             ids: Ids::seeded(1),
             ready_since: FxHashMap::default(),
+            steady: FxHashMap::default(),
             progress: FxHashMap::default(),
             failures: Failures::default(),
             version: 0,
@@ -217,6 +220,7 @@ impl Simulation {
             sets,
             named,
             pods,
+            steady: self.steady.clone(),
             progress_seen,
         };
         let plan = deployment::plan(&world, self.now, &mut self.ids);

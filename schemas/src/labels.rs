@@ -70,6 +70,9 @@ pub const DEPENDS_ON: &str = "towline.dev/depends-on";
 /// What a failed rollout of this object leads to.
 pub const ON_FAILURE: &str = "towline.dev/on-failure";
 
+/// On a Namespace that no manifest declares and that was made because manifests use it.
+pub const IMPLICIT: &str = "towline.dev/implicit";
+
 // Finalizers.
 
 /// Keeps an owner until all that it owns (and blocks its deletion) is gone.

@@ -43,7 +43,7 @@ pub use heartbeat::Heartbeats;
 pub use memory::{Fault, MemoryLog};
 pub use office::{Office, Pace};
 pub use postgres::{MasterKey, PostgresLog};
-pub use private::{PrivateError, PrivateOptions, PrivatePostgres};
+pub use private::{DataDirLock, PrivateError, PrivateOptions, PrivatePostgres};
 pub use queue::BatchLimits;
 pub use retention::Retention;
 pub use ring::RingLimits;

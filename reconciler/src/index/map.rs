@@ -82,12 +82,15 @@ impl Index {
             }
             _ => {}
         }
-        // A namespace in deletion waits for its last object.
+        // A namespace in deletion waits for its last object, and so does one that nobody declares.
         if new.is_none()
             && let Some(space) = &key.namespace
         {
             let space = namespace::key(space);
-            if view.get(&space).is_some_and(|space| space.is_deleting()) {
+            if view
+                .get(&space)
+                .is_some_and(|space| space.is_deleting() || namespace::is_implicit(space))
+            {
                 add(Controller::Namespaces, space);
             }
         }

@@ -25,7 +25,11 @@ pub(super) const SPEC: &[Field] = &[
     implemented("nodeSelector", "Labels that a node must have."),
     implemented("tolerations", "Taints of nodes that the pod puts up with."),
     implemented("hostname", "The host name inside the pod; the pod's name if left out."),
-    implemented("subdomain", "The subdomain of the pod's host name."),
+    ignored(
+        "subdomain",
+        "it is in the pod's own host name, but nobody can look it up: there is no cluster DNS yet",
+        &[],
+    ),
     implemented("hostNetwork", "Uses the network of the node itself."),
     implemented("hostAliases", "Lines to add to the pod's hosts file."),
     implemented(
