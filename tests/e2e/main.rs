@@ -9,6 +9,7 @@ mod hostile;
 mod images;
 mod kubectl;
 mod kubectl_old;
+mod metrics;
 mod pods;
 mod push;
 mod webhooks;

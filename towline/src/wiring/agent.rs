@@ -114,6 +114,7 @@ async fn start(
     options.docker = format!("unix://{}", args.docker.display());
     options.state_dir = Some(data_dir.join("agent"));
     options.concurrent_starts = args.concurrent_starts;
+    options.thresholds = args.pressure;
     let shutdown = CancellationToken::new();
     let running = tokio::select! {
         running = agents::start(options, control, clock, shutdown.clone()) => running?,
