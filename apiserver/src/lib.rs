@@ -22,6 +22,7 @@ mod git_http;
 pub mod identity;
 mod leases;
 pub mod logs;
+mod metrics;
 mod nodes;
 mod nodes_history;
 mod nodes_interest;

@@ -14,7 +14,10 @@ use k8s_openapi::{
 use rustc_hash::FxHashMap;
 use schemas::{
     Body, Now, Object,
-    labels::{TAINT_NOT_READY, TAINT_UNREACHABLE, TAINT_UNSCHEDULABLE},
+    labels::{
+        TAINT_DISK_PRESSURE, TAINT_MEMORY_PRESSURE, TAINT_NOT_READY, TAINT_PID_PRESSURE, TAINT_UNREACHABLE,
+        TAINT_UNSCHEDULABLE,
+    },
 };
 use serde_json::{Value, json};
 use store::{Class, Write};
@@ -42,6 +45,12 @@ const AT_ONCE: usize = 500;
 const SOURCE: &str = "node-controller";
 const SILENT: &str = "NodeStatusUnknown";
 const CONDITIONS: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"];
+/// Conditions that keep new pods away while they are true, and the taints that do so.
+const PRESSURES: [(&str, &str); 3] = [
+    ("MemoryPressure", TAINT_MEMORY_PRESSURE),
+    ("DiskPressure", TAINT_DISK_PRESSURE),
+    ("PIDPressure", TAINT_PID_PRESSURE),
+];
 
 /// A taint of a node, as the time since when it is seen is kept.
 pub type Seen = FxHashMap<(Arc<str>, String), Duration>;
@@ -203,8 +212,11 @@ fn taint(plan: &mut Plan, world: &World, ours: bool, now: Now) {
         let cordoned = node
             .spec::<NodeSpec>()
             .is_ok_and(|spec| spec.unschedulable == Some(true));
-        let ours_now =
-            |taint: &Taint| [TAINT_UNREACHABLE, TAINT_NOT_READY, TAINT_UNSCHEDULABLE].contains(&taint.key.as_str());
+        let ours_now = |taint: &Taint| {
+            let key = taint.key.as_str();
+            [TAINT_UNREACHABLE, TAINT_NOT_READY, TAINT_UNSCHEDULABLE].contains(&key)
+                || PRESSURES.iter().any(|(_, pressure)| *pressure == key)
+        };
         let mut new: Vec<Taint> = old.iter().filter(|taint| !ours_now(taint)).cloned().collect();
         let mut put = |key: &str, effect: &str| {
             let kept = old.iter().find(|taint| taint.key == key && taint.effect == effect);
@@ -233,6 +245,11 @@ fn taint(plan: &mut Plan, world: &World, ours: bool, now: Now) {
         }
         if cordoned {
             put(TAINT_UNSCHEDULABLE, "NoSchedule");
+        }
+        for (kind, key) in PRESSURES {
+            if condition(node, kind).is_some_and(|it| it["status"] == "True") {
+                put(key, "NoSchedule");
+            }
         }
         let same = new.len() == old.len() && new.iter().all(|taint| old.contains(taint));
         if !same {

@@ -24,6 +24,7 @@ mod retention;
 mod ring;
 mod shared;
 mod state;
+pub mod usage;
 mod watch;
 mod watermark;
 pub mod write;
@@ -489,6 +490,12 @@ impl Store {
     #[must_use]
     pub fn heartbeats(&self) -> Heartbeats {
         self.inner.shared.heartbeats.clone()
+    }
+
+    /// What nodes and their containers use.
+    #[must_use]
+    pub fn usages(&self) -> usage::Usages {
+        self.inner.shared.usages.clone()
     }
 
     /// Whether writes are possible now: false while the log is away, and when this server could not

@@ -11,6 +11,7 @@ mod images;
 mod jobs;
 mod kubectl;
 mod kubectl_old;
+mod metrics;
 mod pods;
 mod push;
 mod webhooks;

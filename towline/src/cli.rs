@@ -202,6 +202,16 @@ pub(crate) struct NodeArgs {
     /// The most containers that start at the same time
     #[arg(long, default_value_t = NonZeroUsize::new(8).unwrap_or(NonZeroUsize::MIN), value_name = "N")]
     pub(crate) concurrent_starts: NonZeroUsize,
+    /// From where on the node is under pressure, and takes no new pods; what is not named keeps its default
+    /// [default: memory.available<100Mi,nodefs.available<10%,nodefs.inodesFree<5%,imagefs.available<15%,imagefs.inodesFree<5%,pid.available<10%]
+    #[arg(
+        long,
+        value_name = "SIGNAL<AMOUNT,…",
+        default_value = "",
+        hide_default_value = true,
+        overrides_with = "pressure"
+    )]
+    pub(crate) pressure: agents::Thresholds,
 }
 
 #[derive(Debug, Args)]

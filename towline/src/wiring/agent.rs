@@ -128,6 +128,7 @@ async fn start(
     options.docker = format!("unix://{}", args.docker.display());
     options.state_dir = Some(data_dir.join("agent"));
     options.concurrent_starts = args.concurrent_starts.get();
+    options.thresholds = args.pressure;
     let shutdown = CancellationToken::new();
     let running = tokio::select! {
         running = agents::start(options, control, clock, shutdown.clone()) => running?,
