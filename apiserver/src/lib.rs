@@ -17,6 +17,7 @@ pub mod control;
 mod control_harness;
 mod delete;
 mod discovery;
+mod eviction;
 pub mod exchange;
 mod git_http;
 pub mod identity;

@@ -12,7 +12,7 @@ use crate::{
     accept::Form,
     admit::{self, WriteOptions},
     api::{Api, with_warnings},
-    delete,
+    delete, eviction,
     exchange::{Call, MAX_BODY, Response},
     identity::Identity,
     path::{Resource, Sub, Verb},
@@ -34,7 +34,7 @@ pub(crate) async fn write(
     match (verb, resource.sub) {
         (Verb::Create, None) => create(api, resource, call).await,
         (Verb::Create, Some(Sub::Binding)) => pods::bind(api, resource, call).await,
-        (Verb::Create, Some(Sub::Eviction)) => pods::evict(api, resource, call).await,
+        (Verb::Create, Some(Sub::Eviction)) => eviction::evict(api, resource, call).await,
         (Verb::Update, None | Some(Sub::Status | Sub::Scale | Sub::Finalize))
         | (Verb::Patch, None | Some(Sub::Status | Sub::Scale)) => change(api, identity, verb, resource, call).await,
         (Verb::Delete, None) => delete::one(api, resource, call).await,

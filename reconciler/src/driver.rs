@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Options, cronjob, daemonset, deployment, events,
+    Options, cronjob, daemonset, deployment, disruption, events, evictions,
     execute::{self, Done, Failure, Retry},
     garbage,
     ids::Ids,
@@ -23,7 +23,7 @@ use crate::{
     plan::{Plan, Reason, Step},
     pod_garbage,
     queue::{Controller, Queue, Work},
-    release, replicaset, report, scheduler,
+    release, replicaset, report, scheduler, statefulset, volumes,
 };
 
 /// How many plans run side by side.
@@ -66,9 +66,13 @@ enum World {
     DaemonSet(daemonset::World),
     CronJob(cronjob::World),
     Job(job::World),
+    StatefulSet(statefulset::World),
     Scheduler(scheduler::World),
+    Volumes(volumes::World),
+    Budget(disruption::World),
     Garbage(garbage::World),
     Nodes(nodes::World),
+    Evictions(evictions::World),
     PodGarbage(pod_garbage::World),
     Events(events::World),
     /// Planned already: the report's tracker keeps what it saw.
@@ -85,9 +89,13 @@ impl World {
             Self::DaemonSet(world) => daemonset::plan(&world, now, ids),
             Self::CronJob(world) => cronjob::plan(&world, now, ids),
             Self::Job(world) => job::plan(&world, now, ids),
+            Self::StatefulSet(world) => statefulset::plan(&world, now, ids),
             Self::Scheduler(world) => scheduler::plan(&world, now),
+            Self::Volumes(world) => volumes::plan(&world, now, ids),
+            Self::Budget(world) => disruption::plan(&world, now),
             Self::Garbage(world) => garbage::plan(&world, now),
             Self::Nodes(world) => nodes::plan(&world, now),
+            Self::Evictions(world) => evictions::plan(&world, now),
             Self::PodGarbage(world) => pod_garbage::plan(&world, now),
             Self::Events(world) => events::plan(&world, now, ids),
             Self::Report(plan) => plan,
@@ -352,9 +360,16 @@ impl Driver {
                 world.tries = self.queue.failures(work);
                 World::Job(world)
             }
+            Controller::StatefulSets => {
+                let failure = self.failures.get(works.first()?).cloned();
+                World::StatefulSet(observe::stateful_set(&view, &self.index, key, failure)?)
+            }
             Controller::Scheduler => World::Scheduler(observe::scheduler(&view, &mut self.index)),
+            Controller::Volumes => World::Volumes(observe::volumes(&view, &self.index, key)?),
+            Controller::Budgets => World::Budget(observe::budget(&view, &self.index, key)?),
             Controller::Garbage => World::Garbage(observe::garbage(&view, key)?),
             Controller::Nodes => World::Nodes(observe::nodes(&view, &self.index, &self.store.heartbeats(), now)),
+            Controller::Evictions => World::Evictions(observe::evictions(&view, &self.index, key)?),
             Controller::PodGarbage => World::PodGarbage(observe::pod_garbage(&view, &mut self.index, now)),
             Controller::Report => {
                 let world = observe::report(&self.store, &view, &self.index, &self.released, &keys(), now);

@@ -8,8 +8,10 @@
 pub mod cronjob;
 pub mod daemonset;
 pub mod deployment;
+pub mod disruption;
 mod driver;
 pub mod events;
+pub mod evictions;
 pub mod execute;
 mod failures;
 pub mod finished;
@@ -35,6 +37,8 @@ mod settling;
 mod share;
 #[cfg(test)]
 mod simulation;
+pub mod statefulset;
+pub mod volumes;
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,6 +1,8 @@
 //! Builds the small world that a plan is made from, out of the store's copy and the index.
 
 mod batch;
+mod disruption;
+mod storage;
 mod workloads;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -10,12 +12,14 @@ use schemas::{ContentHash, Key, Kind, Now, Object, Uid, Unit, kind::KINDS, label
 use store::{Heartbeats, Store, View};
 
 use crate::{
-    deployment, events, finished, garbage, index::Index, namespace, nodes, plan::Reason, pod_garbage, pods, release,
-    replicaset, report, revision, scheduler, settling,
+    deployment, events, evictions, finished, garbage, index::Index, namespace, nodes, plan::Reason, pod_garbage, pods,
+    release, replicaset, report, revision, scheduler, settling,
 };
 
 pub(crate) use batch::{cron_job, job};
-pub(crate) use workloads::daemon_set;
+pub(crate) use disruption::{budget, is_scale};
+pub(crate) use storage::volumes;
+pub(crate) use workloads::{daemon_set, stateful_set};
 
 /// One namespace.
 pub(crate) fn namespace(view: &View<'_>, index: &Index, key: &Key) -> namespace::World {
@@ -294,23 +298,27 @@ pub(crate) fn garbage(view: &View<'_>, key: &Key) -> Option<garbage::World> {
 }
 
 pub(crate) fn nodes(view: &View<'_>, index: &Index, heartbeats: &Heartbeats, now: Now) -> nodes::World {
-    let seats = view.list(Kind::Node, None).map(|node| {
-        let silence = heartbeats.silence(node.name(), now.monotonic);
-        let pods = if nodes::needs_pods(node, silence) {
-            view.on_node(node.name()).cloned().collect()
-        } else {
-            Vec::new()
-        };
-        nodes::Seat {
-            node: node.clone(),
-            silence,
-            pods,
-        }
+    let seats = view.list(Kind::Node, None).map(|node| nodes::Seat {
+        silence: heartbeats.silence(node.name(), now.monotonic),
+        node: node.clone(),
     });
     nodes::World {
         nodes: seats.collect(),
         seen: index.taints.clone(),
     }
+}
+
+pub(crate) fn evictions(view: &View<'_>, index: &Index, key: &Key) -> Option<evictions::World> {
+    let node = view.get(key)?.clone();
+    Some(evictions::World {
+        pods: view
+            .on_node(node.name())
+            .filter(|pod| pod.kind == Kind::Pod)
+            .cloned()
+            .collect(),
+        seen: index.taints.get(node.name()).cloned().unwrap_or_default(),
+        node,
+    })
 }
 
 pub(crate) fn pod_garbage(view: &View<'_>, index: &mut Index, now: Now) -> pod_garbage::World {
@@ -426,7 +434,7 @@ fn current_pods(view: &View<'_>, index: &Index, workload: &Arc<Object>) -> Vec<A
                 .map(|set| controlled(view, &set.uid(), Kind::Pod))
                 .unwrap_or_default()
         }
-        Kind::DaemonSet => {
+        Kind::DaemonSet | Kind::StatefulSet => {
             let revisions = controlled(view, &workload.uid(), Kind::ControllerRevision);
             let newest = revisions.iter().max_by_key(|it| revision::number(it));
             let mark = newest.map(|newest| revision::mark(workload, newest));

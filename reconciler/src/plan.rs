@@ -83,6 +83,16 @@ impl Plan {
         }
     }
 
+    /// Adds steps of 1, 2, 4, … independent writes: a fault that hits them all is met once.
+    pub fn growing(&mut self, class: Class, why: &str, writes: Vec<Write>) {
+        let mut writes = writes.into_iter().peekable();
+        let mut size = 1;
+        while writes.peek().is_some() {
+            self.writes(class, why, writes.by_ref().take(size).collect());
+            size *= 2;
+        }
+    }
+
     pub fn wait(&mut self, key: Key, word: &'static str, message: impl Into<String>) {
         self.waiting.push((key, Reason::new(word, message)));
     }

@@ -98,6 +98,12 @@ pub fn set_condition(status: &mut Value, mut condition: Value) {
     }
 }
 
+/// A status to fill in: a copy of what is there, or an empty one.
+#[must_use]
+pub fn blank(status: Option<&Value>) -> Value {
+    status.cloned().filter(Value::is_object).unwrap_or_else(|| json!({}))
+}
+
 /// Sets a count of a status; one of zero is left out, as the API does.
 pub fn count(status: &mut Value, field: &str, count: i64) {
     match status.as_object_mut() {

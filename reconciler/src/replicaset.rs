@@ -46,8 +46,6 @@ fn source(set: &Object) -> &'static str {
     }
 }
 
-/// Pods are made in batches of 1, 2, 4, …: a fault that hits them all is met once.
-const FIRST_BATCH: usize = 1;
 /// At most so many pods are made or removed in one look.
 const BURST: usize = 500;
 
@@ -116,21 +114,14 @@ fn create(plan: &mut Plan, world: &World, spec: &Spec, missing: usize, now: Now,
         .iter()
         .find(same)
         .map_or_else(|| fresh.clone(), |pod| pod.body.clone());
-    let mut left = missing.min(BURST);
-    let mut batch = FIRST_BATCH;
-    while left > 0 {
-        let size = batch.min(left);
-        let mut writes = Vec::with_capacity(size);
-        for _ in 0..size {
-            let name = template::generated_name(&format!("{}-", set.name()), &ids.suffix());
-            let pod = template::pod_from_template(template, &body, set, &name, &ids.uid(), now);
-            plan.note(source(set), set, "SuccessfulCreate", format!("Created pod: {name}"));
-            writes.push(Write::new(Op::Create(pod)));
-        }
-        plan.writes(Class::Controller, "making pods", writes);
-        left -= size;
-        batch *= 2;
+    let mut writes = Vec::new();
+    for _ in 0..missing.min(BURST) {
+        let name = template::generated_name(&format!("{}-", set.name()), &ids.suffix());
+        let pod = template::pod_from_template(template, &body, set, &name, &ids.uid(), now);
+        plan.note(source(set), set, "SuccessfulCreate", format!("Created pod: {name}"));
+        writes.push(Write::new(Op::Create(pod)));
     }
+    plan.growing(Class::Controller, "making pods", writes);
 }
 
 fn remove(plan: &mut Plan, world: &World, active: Vec<&Arc<Object>>, wanted: usize, now: Now) {

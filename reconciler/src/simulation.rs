@@ -10,11 +10,12 @@ use store::{Op, Write};
 
 use crate::{
     daemonset, deployment,
-    failures::Failures,
+    failures::{self, Failures},
     ids::Ids,
     plan::{Plan, Step},
-    pods, replicaset, revision,
+    pods, replicaset,
     scheduler::cluster::Facts,
+    statefulset,
 };
 
 pub(crate) struct Simulation {
@@ -249,26 +250,18 @@ impl Simulation {
         let set = self.get(Kind::DaemonSet, name);
         let pods = self.owned(&set, Kind::Pod);
         let named = daemonset::revision_name(&set).expect("it has a template");
-        let not_before = pods.iter().filter_map(|pod| {
-            let place = daemonset::place(pod)?;
-            let mark = revision::mark_of(pod)?;
-            Some((pod.uid(), self.failures.not_before(&set.uid(), &place, mark)?))
-        });
         let world = daemonset::World {
             nodes: self
                 .all(Kind::Node)
                 .iter()
                 .map(|node| Arc::new(Facts::of(node)))
                 .collect(),
-            not_before: not_before.collect(),
+            not_before: self.not_before(&pods),
             revisions: self.owned(&set, Kind::ControllerRevision),
             strays: [Kind::Pod, Kind::ControllerRevision]
                 .map(|kind| self.strays(kind))
                 .concat(),
-            named: self
-                .objects
-                .get(&Key::namespaced(Kind::ControllerRevision, "a", &named))
-                .cloned(),
+            named: self.find(Kind::ControllerRevision, &named),
             ready_since: self.ready_since.clone(),
             failure: None,
             set,
@@ -277,6 +270,42 @@ impl Simulation {
         let plan = daemonset::plan(&world, self.now, &mut self.ids);
         self.apply(&plan);
         plan
+    }
+
+    pub(crate) fn stateful_set(&mut self, name: &str) -> Plan {
+        let set = self.get(Kind::StatefulSet, name);
+        let pods = self.owned(&set, Kind::Pod);
+        let named = statefulset::revision_name(&set).expect("it has a template");
+        let claims = statefulset::claims::names(&set, &pods).into_iter();
+        let claims = claims.filter_map(|name| Some((name.clone(), self.find(Kind::PersistentVolumeClaim, &name)?)));
+        let world = statefulset::World {
+            claims: claims.collect(),
+            not_before: self.not_before(&pods),
+            revisions: self.owned(&set, Kind::ControllerRevision),
+            strays: [Kind::Pod, Kind::ControllerRevision]
+                .map(|kind| self.strays(kind))
+                .concat(),
+            named: self.find(Kind::ControllerRevision, &named),
+            ready_since: self.ready_since.clone(),
+            failure: None,
+            set,
+            pods,
+        };
+        let plan = statefulset::plan(&world, self.now, &mut self.ids);
+        self.apply(&plan);
+        plan
+    }
+
+    fn not_before(&self, pods: &[Arc<Object>]) -> FxHashMap<Uid, Duration> {
+        let until = |pod: &Arc<Object>| {
+            let (owner, place, mark) = failures::place(pod)?;
+            Some((pod.uid(), self.failures.not_before(&owner, &place, mark)?))
+        };
+        pods.iter().filter_map(until).collect()
+    }
+
+    pub(crate) fn find(&self, kind: Kind, name: &str) -> Option<Arc<Object>> {
+        self.objects.get(&Key::namespaced(kind, "a", name)).cloned()
     }
 
     pub(crate) fn put_node(&mut self, name: &str, labels: Value, spec: Value) {
@@ -294,11 +323,9 @@ impl Simulation {
         new.status = Some(Arc::new(json!({"phase": phase})));
         self.ready_since.remove(&pod.uid());
         if phase == "Failed"
-            && let (Some(owner), Some(place)) = (pod.controller(), daemonset::place(pod))
+            && let Some((owner, place, mark)) = failures::place(pod)
         {
-            let mark = revision::mark_of(pod).unwrap_or("");
-            self.failures
-                .note(owner.uid.as_str().into(), place, mark, self.now.monotonic);
+            self.failures.note(owner, place, mark, self.now.monotonic);
         }
         self.objects.insert(pod.key(), Arc::new(new));
     }

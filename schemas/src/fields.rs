@@ -8,6 +8,7 @@
 mod batch;
 mod objects;
 mod pod;
+mod storage;
 mod workloads;
 
 use std::{
@@ -142,6 +143,17 @@ fn parts(kind: Kind) -> Vec<Part> {
                 rows: batch::JOB,
             });
             template_parts("spec.jobTemplate.spec.template", &mut parts);
+        }
+        Kind::PodDisruptionBudget => parts.push(part(workloads::DISRUPTION_BUDGET)),
+        Kind::PersistentVolumeClaim => parts.push(part(storage::CLAIM)),
+        Kind::PersistentVolume => parts.push(part(storage::VOLUME)),
+        Kind::StorageClass => parts.push(part(storage::CLASS)),
+        Kind::StatefulSet => {
+            workload_parts(workloads::STATEFUL_SET, &mut parts);
+            parts.push(Part {
+                prefix: "spec.volumeClaimTemplates[*]".to_owned(),
+                rows: storage::CLAIM,
+            });
         }
         _ => return Vec::new(),
     }

@@ -23,6 +23,7 @@ pub mod quantity;
 pub mod report;
 pub mod schedule;
 pub mod selector;
+pub mod storage;
 mod structure;
 pub mod template;
 pub mod validate;

@@ -113,9 +113,18 @@ fn immutable(live: &Object, new: &Object) -> Option<&'static str> {
         at(live) != at(new)
     };
     match live.kind {
-        Kind::Deployment | Kind::ReplicaSet | Kind::DaemonSet | Kind::StatefulSet => {
+        Kind::Deployment | Kind::ReplicaSet | Kind::DaemonSet => {
             differs(&["spec", "selector"]).then_some("spec.selector")
         }
+        Kind::StatefulSet => [
+            ("selector", "spec.selector"),
+            ("serviceName", "spec.serviceName"),
+            ("podManagementPolicy", "spec.podManagementPolicy"),
+            ("volumeClaimTemplates", "spec.volumeClaimTemplates"),
+        ]
+        .into_iter()
+        .find(|(field, _)| differs(&["spec", field]))
+        .map(|(_, name)| name),
         Kind::ConfigMap | Kind::Secret if live.body.value().get("immutable") == Some(&Value::Bool(true)) => {
             let fields = [
                 ("data", "data"),

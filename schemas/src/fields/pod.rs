@@ -80,10 +80,9 @@ pub(super) const SPEC: &[Field] = &[
         "mount a ConfigMap with the certificates",
         &[],
     ),
-    refused(
+    implemented(
         "volumes[*].persistentVolumeClaim",
-        "use hostPath for data that must stay",
-        &[],
+        "A directory that outlives the pod, by the name of its claim.",
     ),
     refused("volumes[*].ephemeral", "use emptyDir", &[]),
     refused("volumes[*].image", "copy the files into the container's image", &[]),

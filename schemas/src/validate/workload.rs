@@ -131,7 +131,7 @@ fn deployment(spec: &At<'_, '_>, findings: &mut Findings) {
 }
 
 /// Checks a count or a percentage, and returns its number.
-fn share(at: &At<'_, '_>, key: &str, most_percent: Option<i64>, findings: &mut Findings) -> Option<i64> {
+pub(super) fn share(at: &At<'_, '_>, key: &str, most_percent: Option<i64>, findings: &mut Findings) -> Option<i64> {
     let field = at.get(key)?;
     match field.value {
         Value::Number(number) => {
@@ -269,10 +269,51 @@ fn daemon_set(spec: &At<'_, '_>, findings: &mut Findings) {
 
 fn stateful_set(spec: &At<'_, '_>, findings: &mut Findings) {
     counts(spec, findings);
+    if let Some(ordinals) = spec.get("ordinals") {
+        findings.in_range(&ordinals, "start", 0..=i64::from(i32::MAX));
+    }
     if let Some(strategy) = spec.get("updateStrategy")
         && let Some(rolling) = strategy.get("rollingUpdate")
     {
+        if strategy.text("type") == Some("OnDelete") {
+            findings.forbidden(&rolling, "may not stand with the type OnDelete");
+        }
         findings.in_range(&rolling, "partition", 0..=i64::from(i32::MAX));
+        if share(&rolling, "maxUnavailable", Some(100), findings) == Some(0) {
+            findings.error(
+                Fault::Invalid,
+                rolling.path_to("maxUnavailable"),
+                "may not be 0: nothing could be replaced",
+            );
+        }
+    }
+    if let Some(policy) = spec.get("persistentVolumeClaimRetentionPolicy") {
+        for key in ["whenDeleted", "whenScaled"] {
+            if let Some(field) = policy.get(key) {
+                findings.one_of(&field, &["Retain", "Delete"]);
+            }
+        }
+    }
+    for claim in spec.items("volumeClaimTemplates") {
+        match claim.get("spec") {
+            Some(asked) => super::policy::amounts_and_modes(Kind::PersistentVolumeClaim, &asked, findings),
+            None => findings.required(&claim, "spec", "is required"),
+        }
+        let named = claim.value.pointer("/metadata/name").and_then(Value::as_str);
+        match named {
+            Some(name) if super::is_dns_label(name) => {}
+            Some(_) => {
+                if let Some(meta) = claim.get("metadata")
+                    && let Some(name) = meta.get("name")
+                {
+                    findings.invalid(
+                        &name,
+                        "is not a DNS label: at most 63 lower-case letters, digits and '-'",
+                    );
+                }
+            }
+            None => findings.required(&claim, "metadata", "needs a name, by which containers mount the claim"),
+        }
     }
     // Mounts may name the template of a claim as well as a volume.
     let claims: Vec<&str> = spec
