@@ -95,7 +95,7 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
     if active.len() < wanted {
         create(&mut plan, world, &spec, wanted - active.len(), now, ids);
     } else {
-        remove(&mut plan, world, active, wanted, now);
+        remove(&mut plan, world, &spec, active, wanted, now);
     }
     plan
 }
@@ -124,7 +124,7 @@ fn create(plan: &mut Plan, world: &World, spec: &Spec, missing: usize, now: Now,
     plan.growing(Class::Controller, "making pods", writes);
 }
 
-fn remove(plan: &mut Plan, world: &World, active: Vec<&Arc<Object>>, wanted: usize, now: Now) {
+fn remove(plan: &mut Plan, world: &World, spec: &Spec, active: Vec<&Arc<Object>>, wanted: usize, now: Now) {
     let mut order = active;
     let count = (order.len() - wanted).min(BURST);
     let mut on_node: FxHashMap<Arc<str>, usize> = FxHashMap::default();
@@ -134,8 +134,16 @@ fn remove(plan: &mut Plan, world: &World, active: Vec<&Arc<Object>>, wanted: usi
         }
     }
     order.sort_by_cached_key(|pod| rank(pod, &on_node, world));
+    let stay = order.split_off(count);
+    // What goes stops being counted before it goes: a rollout that looks in between must not rely on it.
+    let (status, _) = status(world, spec, &stay, now);
+    if Some(&status) != world.set.status.as_deref() {
+        let mut write = status_of(&world.set, status);
+        write.version = None;
+        plan.write(Class::Status, "counting the replicas that stay", write);
+    }
     let mut writes = Vec::new();
-    for pod in order.into_iter().take(count) {
+    for pod in order {
         writes.extend(owners::delete(pod, None, now));
         plan.note(
             source(&world.set),

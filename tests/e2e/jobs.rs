@@ -113,8 +113,9 @@ fn jobs_run_to_their_end_and_kubectl_shows_how() -> anyhow::Result<()> {
     assert!(described.contains("BackoffLimitExceeded"), "{described}");
     let job = cluster.get(&["-n", "batch", "job", "parts"])?;
     assert_eq!(job["status"]["completedIndexes"], "0,1", "{job:#}");
-    let message = cluster.wait_status(&commit, "failed");
-    assert!(message.contains("failing"), "{message}");
+    cluster.wait_status(&commit, "failed");
+    let summary = cluster.repository.status_file("STATUS.md")?;
+    assert!(summary.contains("batch/failing"), "{summary}");
 
     // A changed template runs anew, and the pods of before are gone first.
     let before = cluster.get(&["-n", "batch", "job", "hello"])?["metadata"]["uid"].clone();

@@ -336,23 +336,6 @@ fn a_cordon_becomes_a_taint_and_goes_with_it() {
 }
 
 #[test]
-fn a_pressure_becomes_a_taint_and_goes_with_it() {
-    for (kind, key) in PRESSURES {
-        let mut life = Life::new(&[("a", 0)]);
-        for (status, tainted) in [("True", true), ("Unknown", false), ("True", true), ("False", false)] {
-            let mut under = life.node("a").to_value();
-            under["status"]["conditions"] = json!([
-                {"type": "Ready", "status": "True", "reason": "AgentReady"}, {"type": kind, "status": status},
-            ]);
-            life.sim.put(under);
-            life.settle();
-            assert_eq!(life.has("a", key, "NoSchedule"), tainted, "{kind} {status}");
-            assert_eq!(taints(&life.node("a")).len(), usize::from(tainted));
-        }
-    }
-}
-
-#[test]
 fn a_plan_only_touches_nodes_and_their_pods() {
     let mut life = Life::new(&[("a", 0), ("b", 60)]);
     let plan = life.look();

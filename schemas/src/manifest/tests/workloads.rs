@@ -157,7 +157,7 @@ fn stateful_sets_say_how_they_are_numbered_and_rolled_and_what_they_claim() {
                 "volumeClaimTemplates: [{}]",
                 claim.replace("metadata: {name: data}, ", "")
             ),
-            "needs a name",
+            "metadata: is required",
         ),
         (
             format!("volumeClaimTemplates: [{}]", claim.replace("[ReadWriteOnce]", "[]")),
