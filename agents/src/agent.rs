@@ -127,6 +127,8 @@ pub(crate) struct Agent {
     /// Containers with this agent's labels whose pod is not known at all.
     pub(crate) strays: BTreeMap<ContainerId, Container>,
     pub(crate) disputes: Disputes,
+    /// Volumes whose removal is under way.
+    pub(crate) removing: BTreeSet<Uid>,
     pub(crate) dirty: BTreeSet<Uid>,
     pub(crate) timers: BinaryHeap<Reverse<(Duration, Uid)>>,
     /// Whether the runtime can be reached; if not, nothing is known and nothing is done.
@@ -156,6 +158,7 @@ impl Agent {
             entries: BTreeMap::new(),
             strays: BTreeMap::new(),
             disputes: Disputes::default(),
+            removing: BTreeSet::new(),
             dirty: BTreeSet::new(),
             timers: BinaryHeap::new(),
             runtime_there: false,

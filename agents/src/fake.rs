@@ -143,6 +143,7 @@ struct State {
     pullable: BTreeMap<String, Image>,
     behaviours: HashMap<String, Behaviour>,
     networks: Vec<NetworkFound>,
+    volumes: BTreeMap<String, BTreeMap<String, String>>,
     listeners: Vec<mpsc::UnboundedSender<RuntimeEvent>>,
     away: bool,
     faults: VecDeque<(Op, RuntimeError)>,

@@ -189,6 +189,10 @@ impl Agent {
             return;
         }
         let key = object.key();
+        if key.kind == Kind::PersistentVolume {
+            // Also one that is known already: the process before may have ended while it removed it.
+            self.volume_changed(&object);
+        }
         let changed = self
             .host
             .objects
@@ -203,11 +207,12 @@ impl Agent {
         self.config_changed(&key);
     }
 
-    /// A ConfigMap or Secret came or changed: who waited for it tries again, who has it mounted sees it.
+    /// A ConfigMap, a Secret or a claim came or changed: who waited for it tries again, who has it mounted
+    /// sees it.
     fn config_changed(&mut self, key: &Key) {
         let mut refresh = Vec::new();
         for (uid, entry) in &mut self.entries {
-            if entry.pod.key.namespace != key.namespace {
+            if key.namespace.is_some() && entry.pod.key.namespace != key.namespace {
                 continue;
             }
             for memory in entry.memory.containers.iter_mut().map(|(_, memory)| memory) {
@@ -281,6 +286,7 @@ impl Agent {
             if key.kind == Kind::Pod {
                 self.let_go(&uid);
             } else {
+                self.volume_gone(&uid);
                 self.forget_object(&key);
             }
         }

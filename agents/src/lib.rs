@@ -28,6 +28,7 @@ mod observed;
 mod observing;
 mod options;
 mod pause;
+mod persistent;
 mod plan;
 mod pod;
 mod podfiles;

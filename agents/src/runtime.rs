@@ -102,9 +102,10 @@ pub struct HostPort {
     pub host_port: u16,
 }
 
-/// A directory or file of the host inside a container.
+/// A directory or file of the host, or a named volume of the runtime, inside a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bind {
+    /// An absolute path, or the name of a volume.
     pub source: String,
     pub target: String,
     pub read_only: bool,
@@ -260,6 +261,22 @@ pub struct NetworkFound {
     pub labels: BTreeMap<String, String>,
 }
 
+/// A named volume as it shall be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeSpec {
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A named volume that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeFound {
+    /// Where it is on the host.
+    pub path: String,
+    /// It was made just now.
+    pub fresh: bool,
+}
+
 /// What the runtime says of itself and its machine.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RuntimeInfo {
@@ -357,6 +374,11 @@ pub trait Runtime: Send + Sync + 'static {
     async fn networks(&self) -> Result<Vec<NetworkFound>, RuntimeError>;
     async fn create_network(&self, spec: &NetworkSpec) -> Result<(), RuntimeError>;
     async fn remove_network(&self, name: &str) -> Result<(), RuntimeError>;
+    /// Makes a named volume, if it is not there. One that is there without these labels is refused.
+    async fn ensure_volume(&self, spec: &VolumeSpec) -> Result<VolumeFound, RuntimeError>;
+    /// Removes a named volume with all that is in it, if it has these labels. One that is not there is
+    /// no error; one that a container uses is.
+    async fn remove_volume(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<(), RuntimeError>;
     async fn info(&self) -> Result<RuntimeInfo, RuntimeError>;
 
     /// What each of these containers used so far, in their order; none for one of which nothing is known.

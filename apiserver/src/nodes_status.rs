@@ -8,6 +8,7 @@ use schemas::{
     Key, Kind, Object, Uid,
     event::{self, EventSpec},
     node::PodReport,
+    storage,
 };
 use serde_json::{Value, json};
 use store::{Class, Op, Write, WriteError};
@@ -25,8 +26,8 @@ const COMPONENT: &str = "towline-agent";
 /// Why a report was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Dropped {
-    #[error("it is no pod")]
-    NotAPod,
+    #[error("it is neither a pod nor a volume")]
+    NotItsOwn,
     #[error("it is not there any more")]
     Gone,
     #[error("another pod has its name now")]
@@ -44,6 +45,8 @@ pub(crate) enum Step {
     /// Every container is gone, and finalizers hold the object: its status, if it says something new.
     /// From now on it waits for nothing but them.
     Held(Option<Value>),
+    /// The volume is held by nothing of its node any more.
+    Release(Box<Object>),
     /// The status is stored already.
     Nothing,
 }
@@ -51,8 +54,11 @@ pub(crate) enum Step {
 /// Judges one report against the stored pod: an agent writes to the pods of its own node, and to the
 /// very pod that it saw.
 pub(crate) fn judge(pod: Option<&Object>, report: &PodReport, node: &str) -> Result<Step, Dropped> {
+    if report.key.kind == Kind::PersistentVolume {
+        return of_volume(pod, report, node);
+    }
     if report.key.kind != Kind::Pod {
-        return Err(Dropped::NotAPod);
+        return Err(Dropped::NotItsOwn);
     }
     let pod = pod.ok_or(Dropped::Gone)?;
     if pod.uid() != report.uid {
@@ -71,6 +77,25 @@ pub(crate) fn judge(pod: Option<&Object>, report: &PodReport, node: &str) -> Res
         return Ok(Step::Held(status));
     }
     Ok(status.map_or(Step::Nothing, Step::Status))
+}
+
+/// What a node says of a volume on it: what was behind it is gone, or is not yet.
+fn of_volume(volume: Option<&Object>, report: &PodReport, node: &str) -> Result<Step, Dropped> {
+    let volume = volume.ok_or(Dropped::Gone)?;
+    if volume.uid() != report.uid {
+        return Err(Dropped::OtherUid);
+    }
+    if storage::docker_volume(volume).is_none_or(|docker| *docker.node != *node) {
+        return Err(Dropped::OtherNode);
+    }
+    if !report.terminated || !volume.is_deleting() {
+        return Ok(Step::Nothing);
+    }
+    let mut left = volume.clone();
+    let mut finalizers = left.meta.finalizers.take().unwrap_or_default();
+    finalizers.retain(|finalizer| finalizer != storage::DOCKER_VOLUME);
+    left.meta.finalizers = (!finalizers.is_empty()).then_some(finalizers);
+    Ok(Step::Release(Box::new(left)))
 }
 
 /// The reported status, with the conditions of others (the scheduler's, a disruption's) kept.
@@ -121,6 +146,14 @@ pub(crate) async fn take(front: &Front, node: &str, batch: Vec<PodReport>) -> Re
                     }
                 }
                 Ok(Step::Status(status)) => writes.push(status_of(report, status)),
+                Ok(Step::Release(volume)) => {
+                    let version = volume.version;
+                    writes.push(
+                        Write::new(Op::Replace(*volume))
+                            .uid(report.uid.clone())
+                            .version(version),
+                    );
+                }
                 Ok(Step::Remove) => {
                     let op = Op::Remove {
                         key: report.key.clone(),
@@ -307,7 +340,7 @@ mod tests {
                 "no pod",
                 Some(pod(json!({}))),
                 report(json!({"key": {"kind": "Secret"}})),
-                "NotAPod",
+                "NotItsOwn",
             ),
             ("stopped", Some(pod(deleting)), report(end.clone()), "Remove"),
             (
@@ -324,6 +357,61 @@ mod tests {
                 Err(dropped) => format!("{dropped:?}"),
             };
             assert!(found.starts_with(expected), "{name}: {found}");
+        }
+    }
+
+    #[test]
+    fn an_agent_lets_the_volumes_of_its_own_node_go_once_nothing_is_behind_them() {
+        let docker = storage::DockerVolume {
+            name: "towline-v".to_owned(),
+            node: "a".into(),
+        };
+        let volume = |deleting: bool| {
+            let mut value = json!({
+                "apiVersion": "v1", "kind": "PersistentVolume",
+                "metadata": {"name": "v", "uid": "u", "finalizers": ["other", storage::DOCKER_VOLUME]},
+                "spec": {"csi": storage::source(&docker)},
+            });
+            if deleting {
+                value["metadata"]["deletionTimestamp"] = "2024-01-01T00:00:00Z".into();
+            }
+            Object::from_value(value).expect("a volume")
+        };
+        let of = |more: Value| {
+            let mut value = json!({"key": {"kind": "PersistentVolume", "namespace": null, "name": "v"}});
+            json_patch::merge(&mut value, &more);
+            report(value)
+        };
+        let end = json!({"terminated": true});
+        for (name, volume, report, node, expected) in [
+            ("removed", Some(volume(true)), of(end.clone()), "a", "Release"),
+            ("not yet", Some(volume(true)), of(json!({})), "a", "Nothing"),
+            (
+                "nobody deleted it",
+                Some(volume(false)),
+                of(end.clone()),
+                "a",
+                "Nothing",
+            ),
+            ("another node", Some(volume(true)), of(end.clone()), "b", "OtherNode"),
+            (
+                "another uid",
+                Some(volume(true)),
+                of(json!({"terminated": true, "uid": "w"})),
+                "a",
+                "OtherUid",
+            ),
+            ("gone", None, of(end), "a", "Gone"),
+        ] {
+            let found = match judge(volume.as_ref(), &report, node) {
+                Ok(Step::Release(left)) => {
+                    assert_eq!(left.meta.finalizers.as_deref(), Some(&["other".to_owned()][..]));
+                    "Release".to_owned()
+                }
+                Ok(step) => format!("{step:?}"),
+                Err(dropped) => format!("{dropped:?}"),
+            };
+            assert_eq!(found, expected, "{name}");
         }
     }
 

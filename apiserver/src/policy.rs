@@ -58,6 +58,7 @@ fn policy(desired: &Desired, attempt: Attempt<'_>) -> WritePolicy {
     let facts = Facts {
         declared: desired.rows.contains_key(attempt.key) || is_used(desired, attempt.key),
         controlled: attempt.live.is_some_and(|live| live.controller().is_some()),
+        was_declared: attempt.live.is_some_and(writable::was_declared),
         only_scheduling,
     };
     writable::write_policy(attempt.key.kind, verb, part, facts)

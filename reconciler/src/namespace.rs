@@ -201,6 +201,23 @@ pub fn fresh(name: &str, now: Now, ids: &mut Ids) -> Object {
     }
 }
 
+/// The kinds of a namespace's contents, those first that make others: what they make would come again.
+pub fn order() -> impl Iterator<Item = Kind> {
+    const MAKERS: [Kind; 7] = [
+        Kind::CronJob,
+        Kind::Deployment,
+        Kind::DaemonSet,
+        Kind::StatefulSet,
+        Kind::Job,
+        Kind::ReplicaSet,
+        Kind::ReplicationController,
+    ];
+    let others = schemas::kind::KINDS
+        .iter()
+        .filter(|info| info.namespaced && !MAKERS.contains(&info.kind));
+    MAKERS.into_iter().chain(others.map(|info| info.kind))
+}
+
 /// The key of a namespace.
 #[must_use]
 pub fn key(name: &str) -> Key {

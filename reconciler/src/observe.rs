@@ -39,9 +39,9 @@ pub(crate) fn namespace(view: &View<'_>, index: &Index, key: &Key) -> namespace:
         |namespace: &Arc<Object>| manifests == namespace::Manifests::Nothing && namespace::is_implicit(namespace);
     let deleting = namespace.as_ref().is_some_and(|namespace| namespace.is_deleting());
     if deleting || namespace.as_ref().is_some_and(leaves) {
-        for info in KINDS.iter().filter(|info| info.namespaced) {
+        for kind in namespace::order() {
             let room = namespace::AT_ONCE - contents.len();
-            let objects = view.list(info.kind, Some(&key.name));
+            let objects = view.list(kind, Some(&key.name));
             let counted = objects.filter(|object| deleting || !namespace::is_companion(object));
             contents.extend(counted.take(room).cloned());
         }

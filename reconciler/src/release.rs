@@ -14,7 +14,7 @@ use std::{
 };
 
 use rustc_hash::FxHashMap;
-use schemas::{Key, Kind, Now, Object, labels};
+use schemas::{Key, Kind, Now, Object, writable};
 use store::{Class, Desired, DesiredRow, Write};
 
 use crate::{
@@ -173,10 +173,7 @@ fn order(kind: Kind) -> u8 {
 /// Whether git declares this object, or did: the manager `towline` has applied fields of it.
 #[must_use]
 pub fn is_managed(object: &Object) -> bool {
-    let entries = object.meta.managed_fields.iter().flatten();
-    let mut entries = entries.filter(|entry| entry.subresource.as_deref().is_none_or(str::is_empty));
-    entries
-        .any(|entry| entry.manager.as_deref() == Some(labels::MANAGER) && entry.operation.as_deref() == Some("Apply"))
+    writable::was_declared(object)
 }
 
 #[cfg(test)]

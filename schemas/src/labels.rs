@@ -106,6 +106,10 @@ pub mod docker {
     pub const POD_UID: &str = "dev.towline.pod-uid";
     pub const POD_NAMESPACE: &str = "dev.towline.pod-namespace";
     pub const POD_NAME: &str = "dev.towline.pod-name";
+    /// Of a volume: the name of the PersistentVolume that it is behind.
+    pub const VOLUME: &str = "dev.towline.volume";
+    /// Of a volume: the uid of that PersistentVolume.
+    pub const VOLUME_UID: &str = "dev.towline.volume-uid";
     /// The container's name in the pod.
     pub const CONTAINER: &str = "dev.towline.container";
     /// Counts the container's starts, from 0.

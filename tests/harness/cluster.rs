@@ -391,6 +391,11 @@ impl Drop for Cluster {
         let of_cluster = format!("label=dev.towline.cluster={}", id.trim());
         if !id.is_empty() {
             docker::remove(&host, &["ps", "-aq", "--filter", &of_cluster], &["rm", "-f"]);
+            docker::remove(
+                &host,
+                &["volume", "ls", "-q", "--filter", &of_cluster],
+                &["volume", "rm", "-f"],
+            );
             for uid in self.node_uids() {
                 let of_node = format!("label=dev.towline.node-uid={uid}");
                 docker::remove(

@@ -8,6 +8,7 @@ mod machine;
 mod measuring;
 mod network;
 mod pull;
+mod volume;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -34,9 +35,10 @@ use parking_lot::Mutex;
 
 use crate::runtime::{
     ContainerId, CreateRequest, Credentials, ExecResult, Found, Image, LogRequest, Machine, NetworkFound, NetworkSpec,
-    Progress, Runtime, RuntimeError, RuntimeEvent, RuntimeInfo, Usage,
+    Progress, Runtime, RuntimeError, RuntimeEvent, RuntimeInfo, Usage, VolumeFound, VolumeSpec,
 };
 use cgroups::Cgroups;
+use volume::VolumeError;
 
 /// How long Docker may take to begin an answer. Starts on a loaded disk take their time.
 const ANSWER: Duration = Duration::from_secs(120);
@@ -123,6 +125,17 @@ impl Docker {
 /// Whether an engine may be on another machine.
 fn is_remote(endpoint: &str) -> bool {
     endpoint.starts_with("tcp://") || endpoint.starts_with("http://")
+}
+
+impl Docker {
+    fn volume_error(&self, error: VolumeError, name: &str) -> RuntimeError {
+        match error {
+            VolumeError::Foreign => RuntimeError::Refused(format!(
+                "there is a Docker volume {name} that is not this cluster's; rename or remove it"
+            )),
+            VolumeError::Docker(error) => self.error(error, name),
+        }
+    }
 }
 
 fn refusal(status: u16, message: String, about: &str) -> RuntimeError {
@@ -423,6 +436,20 @@ impl Runtime for Docker {
             Ok(()) | Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(()),
             Err(error) => Err(self.error(error, name)),
         }
+    }
+
+    async fn ensure_volume(&self, spec: &VolumeSpec) -> Result<VolumeFound, RuntimeError> {
+        let client = self.client().await?;
+        volume::ensure(&client, spec)
+            .await
+            .map_err(|error| self.volume_error(error, &spec.name))
+    }
+
+    async fn remove_volume(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<(), RuntimeError> {
+        let client = self.client().await?;
+        volume::remove(&client, name, labels)
+            .await
+            .map_err(|error| self.volume_error(error, name))
     }
 
     async fn info(&self) -> Result<RuntimeInfo, RuntimeError> {

@@ -11,7 +11,8 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use super::{Behaviour, FakeRuntime, Made, Op, image};
 use crate::runtime::{
     ContainerId, CreateRequest, Credentials, ExecResult, Found, Image, Life, LogRequest, Machine, Network,
-    NetworkFound, NetworkSpec, Progress, Runtime, RuntimeError, RuntimeEvent, RuntimeInfo, Usage,
+    NetworkFound, NetworkSpec, Progress, Runtime, RuntimeError, RuntimeEvent, RuntimeInfo, Usage, VolumeFound,
+    VolumeSpec,
 };
 
 async fn take(time: Duration) {
@@ -231,6 +232,30 @@ impl Runtime for FakeRuntime {
 
     async fn remove_network(&self, name: &str) -> Result<(), RuntimeError> {
         self.enter(None)?.networks.retain(|network| network.name != name);
+        Ok(())
+    }
+
+    async fn ensure_volume(&self, spec: &VolumeSpec) -> Result<VolumeFound, RuntimeError> {
+        let mut state = self.enter(None)?;
+        let path = format!("/fake/volumes/{}", spec.name);
+        match state.volumes.get(&spec.name) {
+            Some(labels) if *labels != spec.labels => Err(RuntimeError::NameInUse(spec.name.clone())),
+            Some(_) => Ok(VolumeFound { path, fresh: false }),
+            None => {
+                state.volumes.insert(spec.name.clone(), spec.labels.clone());
+                Ok(VolumeFound { path, fresh: true })
+            }
+        }
+    }
+
+    async fn remove_volume(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<(), RuntimeError> {
+        let mut state = self.enter(None)?;
+        if state.volumes.get(name).is_some_and(|own| own != labels) {
+            return Err(RuntimeError::Refused(format!(
+                "the volume {name} is not the one that was meant"
+            )));
+        }
+        state.volumes.remove(name);
         Ok(())
     }
 
