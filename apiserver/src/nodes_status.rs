@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use schemas::{
-    Key, Kind, Object, Uid,
+    Key, Kind, Object, Packed, Part, Uid,
     event::{self, EventSpec},
     node::PodReport,
 };
@@ -38,12 +38,12 @@ pub(crate) enum Dropped {
 /// What a report leads to.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    Status(Value),
+    Status(Packed),
     /// Every container is gone and nothing else holds the object.
     Remove,
     /// Every container is gone, and finalizers hold the object: its status, if it says something new.
     /// From now on it waits for nothing but them.
-    Held(Option<Value>),
+    Held(Option<Packed>),
     /// The status is stored already.
     Nothing,
 }
@@ -61,12 +61,12 @@ pub(crate) fn judge(pod: Option<&Object>, report: &PodReport, node: &str) -> Res
     if pod.node.as_deref() != Some(node) {
         return Err(Dropped::OtherNode);
     }
-    let unheld = pod.meta.finalizers.as_ref().is_none_or(Vec::is_empty);
+    let unheld = pod.meta.finalizers.as_ref().is_none_or(|names| names.is_empty());
     if report.terminated && pod.is_deleting() && unheld {
         return Ok(Step::Remove);
     }
-    let status = merged(pod.status.as_deref(), &report.status);
-    let status = Some(status).filter(|status| pod.status.as_deref() != Some(status));
+    let status = Packed::from(merged(pod.status.as_ref(), &report.status));
+    let status = Some(status).filter(|status| pod.status.as_ref() != Some(status));
     if report.terminated && pod.is_deleting() && pod.meta.deletion_grace_period_seconds != Some(0) {
         return Ok(Step::Held(status));
     }
@@ -74,22 +74,23 @@ pub(crate) fn judge(pod: Option<&Object>, report: &PodReport, node: &str) -> Res
 }
 
 /// The reported status, with the conditions of others (the scheduler's, a disruption's) kept.
-fn merged(stored: Option<&Value>, reported: &Value) -> Value {
+fn merged(stored: Option<&Packed>, reported: &Value) -> Value {
     let mut status = if reported.is_object() {
         reported.clone()
     } else {
         json!({})
     };
-    let kept: Vec<Value> = {
-        let conditions = |status: &Value| status["conditions"].as_array().cloned().unwrap_or_default();
-        let ours = conditions(&status);
-        stored
-            .map(conditions)
-            .unwrap_or_default()
-            .into_iter()
-            .filter(|condition| !ours.iter().any(|one| one["type"] == condition["type"]))
-            .collect()
+    let ours = status["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let is_ours = |condition: Part<'_>| {
+        let mut kinds = ours.iter().filter_map(|one| one["type"].as_str());
+        kinds.any(|kind| condition.has("type", kind))
     };
+    let conditions = stored.and_then(|stored| stored.at("conditions"));
+    let conditions = conditions.into_iter().flat_map(Part::items);
+    let kept: Vec<Value> = conditions
+        .filter(|condition| !is_ours(*condition))
+        .map(Part::value)
+        .collect();
     if !kept.is_empty() {
         match status.get_mut("conditions").and_then(Value::as_array_mut) {
             Some(conditions) => conditions.extend(kept),
@@ -165,7 +166,7 @@ pub(crate) async fn take(front: &Front, node: &str, batch: Vec<PodReport>) -> Re
 fn status_of(report: &PodReport, status: Value) -> Write {
     let op = Op::Status {
         key: report.key.clone(),
-        status: Arc::new(status),
+        status: status.into(),
     };
     Write::new(op).uid(report.uid.clone())
 }
@@ -334,7 +335,7 @@ mod tests {
         ]});
         let reported = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]});
         assert_eq!(
-            merged(Some(&stored), &reported),
+            merged(Some(&stored.into()), &reported),
             json!({"phase": "Running", "conditions": [
                 {"type": "Ready", "status": "True"}, {"type": "PodScheduled", "status": "True"},
             ]})

@@ -7,7 +7,7 @@ use std::{
 
 use parking_lot::Mutex;
 use schemas::{
-    Commit, Key, Kind, Object, Unit,
+    Commit, Key, Kind, Object, Part, Unit,
     report::{ObjectReport, Outcome, Report, UnitReport},
 };
 use store::Desired;
@@ -363,7 +363,7 @@ fn sentence(key: &Key, object: &ObjectReport, live: impl Fn(&Key) -> Option<Arc<
             if object.stale || count("observedGeneration") < generation {
                 return None;
             }
-            let replicas = live.body.value().get("spec").and_then(|spec| spec["replicas"].as_i64());
+            let replicas = live.body.at("spec/replicas").and_then(Part::int);
             format!(
                 "{}/{} updated, {} available",
                 count("updatedReplicas"),

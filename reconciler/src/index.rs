@@ -86,9 +86,8 @@ impl Index {
                     leaving.push(object.clone());
                 }
                 if info.kind == Kind::Pod && pods::is_ready(object) {
-                    let since = pods::condition(object, "Ready").and_then(|it| it["lastTransitionTime"].as_str());
-                    let ago = since
-                        .and_then(|since| since.parse::<Timestamp>().ok())
+                    let ago = pods::condition(object, "Ready")
+                        .and_then(|it| it["lastTransitionTime"].as_str()?.parse::<Timestamp>().ok())
                         .and_then(|since| Duration::try_from(now.wall.duration_since(since)).ok())
                         .unwrap_or_default();
                     index
@@ -253,7 +252,8 @@ impl Index {
             }
             Kind::Job => self.jobs.take_job(old, new, now),
             Kind::Deployment => {
-                let progress = new.and_then(|new| pods::condition(new, "Progressing")?["lastUpdateTime"].as_str());
+                let progress = new.and_then(|new| pods::condition(new, "Progressing"));
+                let progress = progress.as_ref().and_then(|it| it["lastUpdateTime"].as_str());
                 if let Some(object) = new.or(old) {
                     match progress {
                         Some(at) if self.progress.get(&object.uid()).is_some_and(|(seen, _)| seen == at) => {}

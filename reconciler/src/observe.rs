@@ -8,7 +8,7 @@ mod workloads;
 use std::{collections::BTreeMap, sync::Arc};
 
 use rustc_hash::{FxHashMap, FxHashSet};
-use schemas::{ContentHash, Key, Kind, Now, Object, Uid, Unit, kind::KINDS, labels};
+use schemas::{ContentHash, Key, Kind, Now, Object, Part, Uid, Unit, kind::KINDS, labels};
 use store::{Heartbeats, Store, View};
 
 use crate::{
@@ -166,11 +166,7 @@ pub(crate) fn deployment(view: &View<'_>, index: &Index, key: &Key) -> Option<de
     let deployment = view.get(key)?.clone();
     let uid = deployment.uid();
     let sets = controlled(view, &uid, Kind::ReplicaSet);
-    let strategy = deployment
-        .body
-        .value()
-        .get("spec")
-        .and_then(|spec| spec["strategy"]["type"].as_str());
+    let strategy = deployment.body.at("spec/strategy/type").and_then(Part::word);
     let counted: &[Arc<Object>] = if strategy == Some("Recreate") { &sets } else { &[] };
     let pods = counted
         .iter()
@@ -214,7 +210,7 @@ pub(crate) fn deployment(view: &View<'_>, index: &Index, key: &Key) -> Option<de
 }
 
 fn has_pods(set: &Object) -> bool {
-    let replicas = set.status.as_deref().and_then(|status| status["replicas"].as_i64());
+    let replicas = set.status.as_ref().and_then(|status| status.at("replicas")?.int());
     replicas.unwrap_or(0) > 0
 }
 

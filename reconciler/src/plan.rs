@@ -124,7 +124,7 @@ impl Plan {
 pub fn status_of(object: &Object, status: serde_json::Value) -> Write {
     Write::new(Op::Status {
         key: object.key(),
-        status: Arc::new(status),
+        status: status.into(),
     })
     .uid(object.uid())
     .version(object.version)

@@ -424,7 +424,7 @@ fn sum(unit: &UnitReport, held: Option<&str>, deletions: Option<&HeldDeletions>)
 
 /// The status of an object as the status branch shows it: without times, its pods summed.
 fn shown_status(object: &Object, pods: &[Arc<Object>]) -> Value {
-    let mut status = object.status.as_deref().cloned().unwrap_or(Value::Null);
+    let mut status = object.status_value().unwrap_or(Value::Null);
     drop_times(&mut status);
     if object.kind == Kind::CronJob
         && let Some(status) = status.as_object_mut()
@@ -466,14 +466,14 @@ fn is_observed(live: &Object) -> bool {
     );
     let observed = live
         .status
-        .as_deref()
-        .and_then(|status| status["observedGeneration"].as_i64());
+        .as_ref()
+        .and_then(|status| status.at("observedGeneration")?.int());
     !tells || observed.unwrap_or(0) >= live.meta.generation.unwrap_or(0)
 }
 
 fn node_report(node: &Object) -> ObjectReport {
     let health = health::object_health(node, Related::default());
-    let mut status = node.status.as_deref().cloned().unwrap_or(Value::Null);
+    let mut status = node.status_value().unwrap_or(Value::Null);
     drop_times(&mut status);
     ObjectReport {
         outcome: health.outcome,

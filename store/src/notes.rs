@@ -15,7 +15,11 @@ use crate::{
 /// One durable write that is not of an object. Each may be repeated without harm.
 #[derive(Clone)]
 pub enum Note {
-    Revision(Arc<RevisionWrite>),
+    Revision {
+        write: Arc<RevisionWrite>,
+        /// Its rows and bodies were staged; the revision's own line makes them count.
+        staged: bool,
+    },
     Healthy {
         key: Key,
         content: ContentHash,
@@ -53,7 +57,7 @@ impl Notes {
     /// Takes a note that was committed.
     pub fn apply(&mut self, note: &Note) {
         match note {
-            Note::Revision(write) => self.desired = Arc::new(self.desired.with(write)),
+            Note::Revision { write, .. } => self.desired = Arc::new(self.desired.with(write)),
             Note::Healthy { key, content } => {
                 self.healthy.entry(key.clone()).or_default().insert(*content);
             }

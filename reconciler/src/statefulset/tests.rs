@@ -74,7 +74,7 @@ fn images(sim: &Simulation) -> Vec<String> {
 
 fn status(sim: &Simulation) -> Value {
     let set = sim.get(Kind::StatefulSet, "db");
-    set.status.as_deref().cloned().unwrap_or_default()
+    set.status_value().unwrap_or_default()
 }
 
 fn ready(sim: &mut Simulation, name: &str) {
@@ -133,7 +133,7 @@ fn pods_come_one_after_the_other_with_their_identity() {
     }
     assert!(revision.label(labels::REVISION_HASH).is_some());
     assert_eq!(pod.meta.generate_name, None);
-    let spec = &pod.body.value()["spec"];
+    let spec = pod.body.value().remove("spec").expect("it has one");
     assert_eq!(spec["hostname"], "db-1");
     assert_eq!(spec["subdomain"], "peers");
     let full = status(&sim);

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Instant};
 use futures::TryStreamExt as _;
 use jiff::Timestamp;
 use rustc_hash::{FxHashMap, FxHashSet};
-use schemas::{Body, ContentHash, Key, Kind, Object, Unit, node::Incarnation};
+use schemas::{Body, ContentHash, Key, Kind, Object, Packed, Unit, node::Incarnation};
 use serde::de::DeserializeOwned;
 use tokio_postgres::{Row, types::ToSql};
 
@@ -18,7 +18,7 @@ use crate::{
 };
 
 use super::{
-    commit::bit,
+    commit::{PACKED, bit},
     connect::{Session, reading},
     seal::Sealer,
     signed, unsigned,
@@ -408,9 +408,14 @@ fn body(bodies: &Bodies, id: Option<&[u8]>) -> Result<Arc<Body>, LogError> {
         .ok_or_else(|| LogError::Foreign("the body of an object is missing".into()))
 }
 
-fn status(text: Option<&str>) -> Result<Option<Arc<serde_json::Value>>, LogError> {
-    text.map(|text| parse("a status", text.as_bytes()).map(Arc::new))
-        .transpose()
+fn status(stored: Option<&[u8]>) -> Result<Option<Packed>, LogError> {
+    let Some(stored) = stored else { return Ok(None) };
+    match stored.split_first() {
+        Some((&PACKED, packed)) => Packed::from_bytes(packed)
+            .map(Some)
+            .map_err(|error| LogError::Foreign(format!("a status cannot be read: {error}"))),
+        _ => parse("a status", stored).map(Some),
+    }
 }
 
 fn parse<T: DeserializeOwned>(what: &str, text: &[u8]) -> Result<T, LogError> {

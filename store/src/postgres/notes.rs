@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use schemas::Key;
 
 use crate::{
+    DesiredRow, RevisionWrite,
     log::{Batch, LogError},
     notes::Note,
 };
@@ -21,6 +22,7 @@ const DESIRED_END: &str = "update desired d set to_revision = $1
     where d.kind = u.kind and d.namespace = u.namespace and d.name = u.name and d.to_revision is null";
 const DESIRED_BEGIN: &str = "insert into desired (from_revision, unit, kind, namespace, name, content, file, line, commit)
     select $1, * from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[], $8::int[], $9::text[])";
+const STAGED: &str = "select staged($1, $2)";
 const HEALTHY: &str = "insert into healthy (kind, namespace, name, content, sealed)
     select * from unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::bytea[]) on conflict do nothing";
 const CONFIRMATION: &str =
@@ -44,11 +46,9 @@ pub(super) fn steps(steps: &mut Vec<Step>, sealer: &Sealer, batch: &Batch) -> Re
         Vec::<i32>::new(),
         Vec::<String>::new(),
     );
-    // PostgreSQL's text knows no zero byte, and a user agent may send one.
-    let clean = |text: &str| text.replace('\0', "\u{fffd}");
     for note in &batch.notes {
         match note {
-            Note::Revision(write) => revision_steps(steps, sealer, write)?,
+            Note::Revision { write, staged } => revision_steps(steps, sealer, write, *staged)?,
             Note::Healthy { key, content } => {
                 let id = sealer.content_id(*content);
                 healthy.0.add(key);
@@ -112,35 +112,17 @@ impl Keys {
     }
 }
 
-fn revision_steps(steps: &mut Vec<Step>, sealer: &Sealer, write: &crate::RevisionWrite) -> Result<(), LogError> {
+fn revision_steps(steps: &mut Vec<Step>, sealer: &Sealer, write: &RevisionWrite, staged: bool) -> Result<(), LogError> {
     let line = write.line();
     let number = signed(line.number);
-    let count = |count: u32| i32::try_from(count).unwrap_or(i32::MAX);
-    let clean = |text: &str| text.replace('\0', "\u{fffd}");
-    let mut ended = Keys::default();
-    write.drop.iter().for_each(|key| ended.add(key));
-    write.put.iter().for_each(|row| ended.add(&row.key));
-    if !ended.kinds.is_empty() {
-        steps.push(step!(DESIRED_END, number, ended.kinds, ended.namespaces, ended.names));
-    }
-    if !write.put.is_empty() {
-        let mut keys = Keys::default();
-        write.put.iter().for_each(|row| keys.add(&row.key));
-        let put = || write.put.iter();
-        let contents: Vec<Vec<u8>> = put().map(|row| sealer.content_id(row.hash).into()).collect();
-        let lines: Vec<i32> = put().map(|row| count(row.line)).collect();
+    if staged {
         steps.push(step!(
-            DESIRED_BEGIN,
+            STAGED,
             number,
-            put().map(|row| row.unit.to_string()).collect::<Vec<_>>(),
-            keys.kinds,
-            keys.namespaces,
-            keys.names,
-            contents,
-            put().map(|row| clean(&row.file)).collect::<Vec<_>>(),
-            lines,
-            put().map(|row| row.commit.to_string()).collect::<Vec<_>>(),
+            i64::try_from(write.put.len()).unwrap_or(i64::MAX)
         ));
+    } else {
+        desired_steps(steps, sealer, line.number, &write.put, &write.drop);
     }
     steps.push(step!(
         REVISION,
@@ -157,4 +139,42 @@ fn revision_steps(steps: &mut Vec<Step>, sealer: &Sealer, write: &crate::Revisio
         count(line.dropped)
     ));
     Ok(())
+}
+
+/// Rows that begin and end with a revision. An object's earlier row ends before its next one begins.
+pub(super) fn desired_steps(steps: &mut Vec<Step>, sealer: &Sealer, revision: u64, put: &[DesiredRow], drop: &[Key]) {
+    let number = signed(revision);
+    let mut ended = Keys::default();
+    drop.iter().for_each(|key| ended.add(key));
+    put.iter().for_each(|row| ended.add(&row.key));
+    if !ended.kinds.is_empty() {
+        steps.push(step!(DESIRED_END, number, ended.kinds, ended.namespaces, ended.names));
+    }
+    if !put.is_empty() {
+        let mut keys = Keys::default();
+        put.iter().for_each(|row| keys.add(&row.key));
+        let contents: Vec<Vec<u8>> = put.iter().map(|row| sealer.content_id(row.hash).into()).collect();
+        let lines: Vec<i32> = put.iter().map(|row| count(row.line)).collect();
+        steps.push(step!(
+            DESIRED_BEGIN,
+            number,
+            put.iter().map(|row| row.unit.to_string()).collect::<Vec<_>>(),
+            keys.kinds,
+            keys.namespaces,
+            keys.names,
+            contents,
+            put.iter().map(|row| clean(&row.file)).collect::<Vec<_>>(),
+            lines,
+            put.iter().map(|row| row.commit.to_string()).collect::<Vec<_>>(),
+        ));
+    }
+}
+
+fn count(count: u32) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+/// PostgreSQL's text knows no zero byte, and a user agent may send one.
+fn clean(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
 }
