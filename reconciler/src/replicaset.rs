@@ -137,7 +137,7 @@ fn remove(plan: &mut Plan, world: &World, spec: &Spec, active: Vec<&Arc<Object>>
     let stay = order.split_off(count);
     // What goes stops being counted before it goes: a rollout that looks in between must not rely on it.
     let (status, _) = status(world, spec, &stay, now);
-    if Some(&status) != world.set.status.as_deref() {
+    if world.set.status != Some((&status).into()) {
         let mut write = status_of(&world.set, status);
         write.version = None;
         plan.write(Class::Status, "counting the replicas that stay", write);
