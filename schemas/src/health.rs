@@ -1,6 +1,5 @@
 //! Whether an object has become what it declares: the health of each kind, by its own status.
 
-use crate::{Kind, Object, ObjectError, Part, kind::Support, report::Outcome};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::{
