@@ -163,10 +163,10 @@ pub(crate) async fn take(front: &Front, node: &str, batch: Vec<PodReport>) -> Re
     Ok(exchange::json(StatusCode::OK, &json!({"dropped": dropped})))
 }
 
-fn status_of(report: &PodReport, status: Value) -> Write {
+fn status_of(report: &PodReport, status: Packed) -> Write {
     let op = Op::Status {
         key: report.key.clone(),
-        status: status.into(),
+        status,
     };
     Write::new(op).uid(report.uid.clone())
 }
@@ -183,7 +183,7 @@ async fn stopped(front: &Front, key: &Key, uid: &Uid) -> Result<(), ApiError> {
         else {
             return Ok(());
         };
-        let op = if pod.meta.finalizers.as_ref().is_none_or(Vec::is_empty) {
+        let op = if pod.meta.finalizers.as_ref().is_none_or(|names| names.is_empty()) {
             Op::Remove { key: key.clone() }
         } else {
             let mut stopped = Object::clone(&pod);

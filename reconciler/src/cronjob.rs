@@ -268,10 +268,8 @@ fn follow(plan: &mut Plan, world: &World, status: &mut CronJobStatus) {
     let ends = world.jobs.iter().filter(|job| end(job) == Some("Complete"));
     let latest = ends
         .filter_map(|job| {
-            job.status.as_ref()?["completionTime"]
-                .as_str()?
-                .parse::<Timestamp>()
-                .ok()
+            let completed = job.status.as_ref()?.at("completionTime")?;
+            completed.text()?.parse::<Timestamp>().ok()
         })
         .max();
     let known = status.last_successful_time.as_ref().map(|time| time.0);

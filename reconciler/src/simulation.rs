@@ -141,7 +141,7 @@ impl Simulation {
                 let changed = old.body.hash() != object.body.hash();
                 new.meta.generation = Some(old.meta.generation.unwrap_or(1) + i64::from(changed));
                 new.body = object.body.clone();
-                let free = |object: &Object| object.meta.finalizers.as_ref().is_none_or(Vec::is_empty);
+                let free = |object: &Object| object.meta.finalizers.as_ref().is_none_or(|names| names.is_empty());
                 let stopped = new.node.is_none() || new.meta.deletion_grace_period_seconds.unwrap_or(0) == 0;
                 if new.is_deleting() && !free(&old) && free(&new) && (key.kind != Kind::Pod || stopped) {
                     self.objects.remove(&key);

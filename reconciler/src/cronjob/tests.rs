@@ -35,7 +35,7 @@ impl Cluster {
         });
         json_patch::merge(&mut value, &json!({"spec": spec}));
         let mut object = Object::clone(&self.sim.put(value));
-        object.status.get_or_insert_with(|| Arc::new(json!({})));
+        object.status.get_or_insert_with(|| json!({}).into());
         object.meta.creation_timestamp = Some(Time("2026-11-24T12:00:00Z".parse().expect("it is a time")));
         self.sim.insert(object);
     }

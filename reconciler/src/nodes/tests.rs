@@ -295,9 +295,7 @@ fn a_node_whose_agent_says_that_it_is_not_ready_is_tainted_so() {
     life.pass(300);
     life.settle();
     assert!(life.pod("b").is_deleting());
-    let why = condition(&life.pod("b"), "DisruptionTarget")
-        .cloned()
-        .expect("it says why");
+    let why = condition(&life.pod("b"), "DisruptionTarget").expect("it says why");
     assert_eq!(why["reason"], "DeletionByTaintManager");
 }
 

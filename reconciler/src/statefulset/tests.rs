@@ -417,7 +417,7 @@ fn each_pod_has_claims_of_its_own_made_before_it_and_kept() {
     assert_eq!(claim.label("own"), Some("yes"));
     assert_eq!(
         claim.meta.finalizers.as_deref(),
-        Some(&[labels::PVC_PROTECTION.to_owned()][..])
+        Some(&vec![labels::PVC_PROTECTION.to_owned()])
     );
     assert!(claim.meta.owner_references.is_none());
     assert_eq!(claim.body.value()["spec"]["volumeMode"], "Filesystem");

@@ -212,7 +212,7 @@ fn a_claim_waits_for_its_first_pod_and_gets_a_volume_on_its_node() {
     );
     assert_eq!(
         waiting.meta.finalizers.as_deref(),
-        Some(&[labels::PVC_PROTECTION.to_owned()][..])
+        Some(&vec![labels::PVC_PROTECTION.to_owned()])
     );
     assert_eq!(store.phase(&key("data")), "Pending");
     assert_eq!(store.look(&key("data")).waiting[0].1.word, "WaitForFirstConsumer");

@@ -285,7 +285,7 @@ async fn kubelet(store: Store, shutdown: CancellationToken) {
 
 /// Ends a pod that is being deleted, as an agent does.
 fn stop(pod: &Arc<Object>) -> Option<Write> {
-    let free = pod.meta.finalizers.as_ref().is_none_or(Vec::is_empty);
+    let free = pod.meta.finalizers.as_ref().is_none_or(|names| names.is_empty());
     if free {
         return Some(Write::new(Op::Remove { key: pod.key() }));
     }

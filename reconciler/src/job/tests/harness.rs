@@ -227,7 +227,7 @@ impl Cluster {
                 self.end(&pod, 137);
             }
             let mut pod = Object::clone(&self.sim.objects[&pod.key()]);
-            if pod.meta.finalizers.as_ref().is_none_or(Vec::is_empty) {
+            if pod.meta.finalizers.as_ref().is_none_or(|names| names.is_empty()) {
                 self.sim.objects.remove(&pod.key());
             } else {
                 pod.meta.deletion_grace_period_seconds = Some(0);
