@@ -158,6 +158,9 @@ impl Database {
             {
                 return Err(LogError::Refused("not all rows of the revision are staged".into()));
             }
+            if matches!(note, Note::Revision { .. }) {
+                self.staged = 0;
+            }
         }
         self.batch = batch.number;
         self.version = batch.version;

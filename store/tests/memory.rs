@@ -53,7 +53,7 @@ async fn a_refused_batch_leaves_no_trace() {
     let version = store.version();
     log.inject([Fault::Refused]);
     let refused = set_status(&store, "a", "Running").await;
-    assert!(matches!(refused, Err(WriteError::Unavailable(_))), "{refused:?}");
+    assert!(matches!(refused, Err(WriteError::Invalid { .. })), "{refused:?}");
     assert_eq!(store.version(), version);
     assert_eq!(
         set_status(&store, "a", "Running").await.expect("written").version,
@@ -86,7 +86,7 @@ async fn one_row_that_the_log_refuses_fails_alone() {
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_closed_in_doubt_says_so() {
-    for (fault, words) in [(Some(Fault::LostAfter), "is not known"), (None, "nothing was written")] {
+    for (fault, words) in [(Some(Fault::LostBefore), "is not known"), (None, "nothing was written")] {
         let (log, store) = start().await;
         log.inject(fault);
         log.set_away(true);
