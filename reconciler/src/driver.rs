@@ -6,8 +6,9 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use schemas::{Key, Now, now::Clock};
-use store::{Change, Scope, Store, Watch};
+use rustc_hash::FxHashMap;
+use schemas::{ContentHash, Key, Now, now::Clock};
+use store::{Change, DesiredRow, Scope, Store, Watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -17,8 +18,7 @@ use crate::{
     garbage,
     ids::Ids,
     index::Index,
-    namespace, nodes,
-    observe::{self, Released},
+    namespace, nodes, observe,
     plan::{Plan, Reason, Step},
     pod_garbage,
     queue::{Controller, Queue, Work},
@@ -41,8 +41,7 @@ pub(crate) struct Driver {
     ids: Ids,
     index: Index,
     queue: Queue,
-    released: Released,
-    failures: rustc_hash::FxHashMap<Work, String>,
+    failures: FxHashMap<Work, String>,
     tracker: report::Tracker,
     pending: events::Pending,
     running: JoinSet<Finished>,
@@ -87,10 +86,18 @@ impl World {
 struct Finished {
     controller: Controller,
     works: Vec<Work>,
+    /// The contents that a release was about.
+    contents: FxHashMap<Key, ContentHash>,
     /// What is left of the plan once its steps are done.
     plan: Plan,
-    noted_health: bool,
+    /// Contents that were noted as healthy.
+    healthy: Vec<(Key, ContentHash)>,
     outcome: Result<Done, Failure>,
+}
+
+/// Whether a row's content has been healthy once.
+fn proven(store: &Store) -> impl Fn(&DesiredRow) -> bool {
+    |row| store.was_healthy(&row.key, row.hash)
 }
 
 /// Why the loop ended.
@@ -109,8 +116,7 @@ impl Driver {
             options,
             index: Index::default(),
             queue: Queue::default(),
-            released: Released::default(),
-            failures: rustc_hash::FxHashMap::default(),
+            failures: FxHashMap::default(),
             tracker: report::Tracker::default(),
             pending: events::Pending::default(),
             running: JoinSet::new(),
@@ -140,7 +146,8 @@ impl Driver {
         let now = self.clock.now();
         let version = {
             let view = self.store.view();
-            self.index = Index::build(&view, self.store.desired(), now);
+            let proven = proven(&self.store);
+            self.index = Index::build(&view, self.store.desired(), proven, now);
             self.queue = Queue::default();
             for work in self.index.everything(&view) {
                 self.queue.add(work);
@@ -222,8 +229,6 @@ impl Driver {
         for work in touched {
             self.queue.add(work);
         }
-        // What an earlier wave waited for may have been reverted or removed: look at the gates again.
-        self.open_waves();
     }
 
     fn take_revision(&mut self) {
@@ -235,11 +240,14 @@ impl Driver {
             commit = desired.commit.as_ref().map(|commit| commit.short()),
             "a new revision"
         );
-        self.index.set_desired(&view, desired, &mut touched);
+        let proven = proven(&self.store);
+        self.index.set_desired(&view, desired, proven, &mut touched);
         drop(view);
         for work in touched {
             self.queue.add(work);
         }
+        // What an earlier wave waited for may have been reverted or removed.
+        self.look_at_gate();
     }
 
     /// The periodic look goes through the queue a little at a time.
@@ -276,15 +284,24 @@ impl Driver {
             };
             let store = self.store.clone();
             let mut ids = self.ids.fork();
+            let contents = match &world {
+                World::Release(world) => world.rows.iter().map(|row| (row.key.clone(), row.hash)).collect(),
+                _ => FxHashMap::default(),
+            };
             self.running.spawn(async move {
                 let mut plan = world.plan(now, &mut ids);
-                let noted_health = plan.steps.iter().any(|step| matches!(step, Step::MarkHealthy(_)));
+                let healthy = plan.steps.iter().filter_map(|step| match step {
+                    Step::MarkHealthy(contents) => Some(contents.clone()),
+                    _ => None,
+                });
+                let healthy = healthy.flatten().collect();
                 let outcome = execute::execute(&store, &mut plan).await;
                 Finished {
                     controller,
                     works,
+                    contents,
                     plan,
-                    noted_health,
+                    healthy,
                     outcome,
                 }
             });
@@ -298,10 +315,7 @@ impl Driver {
         let keys = || works.iter().map(|work| work.key.clone()).collect::<Vec<Key>>();
         Some(match controller {
             Controller::Namespaces => World::Namespace(observe::namespace(&view, key)),
-            Controller::Release => {
-                let more = self.queue.has_waiting(Controller::Release);
-                World::Release(observe::release(&self.store, &view, &self.index, &keys(), more))
-            }
+            Controller::Release => World::Release(observe::release(&self.store, &view, &mut self.index, &keys())),
             Controller::Deployments => World::Deployment(observe::deployment(&view, &self.index, key)?),
             Controller::ReplicaSets => {
                 let failure = self.failures.get(works.first()?).cloned();
@@ -316,7 +330,7 @@ impl Driver {
             Controller::Nodes => World::Nodes(observe::nodes(&view, &self.index, &self.store.heartbeats(), now)),
             Controller::PodGarbage => World::PodGarbage(observe::pod_garbage(&view, &mut self.index, now)),
             Controller::Report => {
-                let world = observe::report(&self.store, &view, &self.index, &self.released, &keys(), now);
+                let world = observe::report(&self.store, &view, &self.index, &keys(), now);
                 World::Report(self.tracker.look(&world, now))
             }
             Controller::Events => World::Events(observe::events(&view, &mut self.pending)),
@@ -327,14 +341,15 @@ impl Driver {
         let Finished {
             controller,
             works,
+            contents,
             plan,
-            noted_health,
+            healthy,
             outcome,
         } = finished;
         let now = self.clock.now();
         self.queue.done(controller, works.clone());
         if controller == Controller::Release {
-            self.note_release(&works, &plan, &outcome);
+            self.note_release(&works, &contents, &plan, &outcome);
         }
         for (key, reason) in &plan.waiting {
             tracing::debug!(controller = controller.name(), kind = %key.kind, namespace = key.ns(), name = %key.name, %reason, "waits");
@@ -369,8 +384,8 @@ impl Driver {
         for (key, delay) in plan.revisit {
             self.queue.add_at(Work::new(controller, key), now.monotonic + delay);
         }
-        if noted_health {
-            self.open_waves();
+        if !healthy.is_empty() {
+            self.note_health(&healthy);
         }
         if controller == Controller::Events && !self.pending.is_empty() {
             self.queue.add(Work::all(Controller::Events));
@@ -409,42 +424,59 @@ impl Driver {
         }
     }
 
-    /// Remembers what was released and what was not, for the report.
-    fn note_release(&mut self, works: &[Work], plan: &Plan, outcome: &Result<Done, Failure>) {
+    /// Remembers what was released and what was not.
+    fn note_release(
+        &mut self,
+        works: &[Work],
+        contents: &FxHashMap<Key, ContentHash>,
+        plan: &Plan,
+        outcome: &Result<Done, Failure>,
+    ) {
+        let Index { desired, released, .. } = &mut self.index;
+        let was_behind = released.behind(&[]).is_some();
         let failure = outcome.as_ref().err();
         for work in works {
             let key = &work.key;
-            self.released.troubles.remove(key);
-            let failed = failure.filter(|failure| failure.failed.contains(key));
-            match (self.index.desired.rows.get(key), failed) {
-                (None, _) => drop(self.released.contents.remove(key)),
-                (Some(_), Some(failure)) if failure.retry() == Retry::Stalled => {
-                    let reason = Reason::new("Refused", failure.error.to_string());
-                    self.released.troubles.insert(key.clone(), reason);
+            // What is not declared any more is no longer known here.
+            if let (Some(row), Some(content)) = (desired.rows.get(key), contents.get(key)) {
+                match failure.filter(|failure| failure.failed.contains(key)) {
+                    Some(failure) if failure.retry() == Retry::Stalled => {
+                        released.trouble(row, Reason::new("Refused", failure.error.to_string()));
+                    }
+                    Some(_) => {}
+                    None => released.done(key, *content, row.hash),
                 }
-                (Some(_), Some(_)) => {}
-                (Some(row), None) => drop(self.released.contents.insert(key.clone(), row.hash)),
             }
             self.queue.add(Work::new(Controller::Report, key.clone()));
         }
         for (key, reason) in &plan.waiting {
-            if self.index.desired.rows.contains_key(key) {
-                self.released.contents.remove(key);
-                self.released.troubles.insert(key.clone(), reason.clone());
+            if let Some(row) = desired.rows.get(key) {
+                released.trouble(row, reason.clone());
             }
         }
+        if was_behind && released.behind(&[]).is_none() {
+            // What is no longer declared has waited for this.
+            self.queue.add(Work::all(Controller::Release));
+        }
         self.queue.add(Work::all(Controller::Report));
+        self.look_at_gate();
     }
 
-    /// Rows of later waves may go on.
-    fn open_waves(&mut self) {
-        let waiting = self
-            .released
-            .troubles
-            .iter()
-            .filter(|(_, reason)| reason.word == "Wave");
-        for (key, _) in waiting {
-            self.queue.add(Work::new(Controller::Release, key.clone()));
+    fn note_health(&mut self, healthy: &[(Key, ContentHash)]) {
+        let Index { desired, unproven, .. } = &mut self.index;
+        for (key, content) in healthy {
+            if let Some(row) = desired.rows.get(key).filter(|row| row.hash == *content) {
+                unproven.prove(row);
+            }
+        }
+        self.look_at_gate();
+    }
+
+    /// Rows of later waves may go on, or wait for something else.
+    fn look_at_gate(&mut self) {
+        let gate = self.index.unproven.gate().cloned();
+        for key in self.index.released.stand(gate.as_ref()) {
+            self.queue.add(Work::new(Controller::Release, key));
         }
     }
 

@@ -14,7 +14,7 @@ use std::{
 use jiff::Timestamp;
 use rustc_hash::FxHashMap;
 use schemas::{Key, Kind, Now, Object, Uid, Unit};
-use store::{Change, Desired, View};
+use store::{Change, Desired, DesiredRow, View};
 
 use crate::{
     daemonset,
@@ -22,6 +22,7 @@ use crate::{
     garbage, namespace, nodes, pod_garbage, pods,
     queue::{Controller, Work},
     release::{self, autoscaling, waves},
+    released::Released,
     removals::Removals,
     revision,
     scheduler::cluster::Cluster,
@@ -41,7 +42,10 @@ pub(crate) struct Index {
     pub(crate) scaled: autoscaling::Scaled,
     /// A node has registered once.
     pub(crate) had_node: bool,
-    waves: BTreeMap<i64, BTreeSet<Key>>,
+    /// What of the declared was never healthy.
+    pub(crate) unproven: waves::Unproven,
+    /// What of the declared is released.
+    pub(crate) released: Released,
     /// Pods and ReplicaSets that nobody controls, by namespace.
     strays: FxHashMap<(Kind, Arc<str>), BTreeSet<Key>>,
     ready_since: FxHashMap<Uid, Duration>,
@@ -63,7 +67,12 @@ pub(crate) type Touched = Vec<Work>;
 
 impl Index {
     /// The cache of all that is there now. Pods that are ready are taken at their word how long.
-    pub(crate) fn build(view: &View<'_>, desired: Arc<Desired>, now: Now) -> Self {
+    pub(crate) fn build(
+        view: &View<'_>,
+        desired: Arc<Desired>,
+        proven: impl Fn(&DesiredRow) -> bool,
+        now: Now,
+    ) -> Self {
         let mut index = Self {
             retry_parked: true,
             ..Self::default()
@@ -89,7 +98,7 @@ impl Index {
                 }
             }
         }
-        index.set_desired(view, desired, &mut touched);
+        index.set_desired(view, desired, proven, &mut touched);
         for object in leaving {
             index.removals.add(view, &object);
         }
@@ -131,8 +140,15 @@ impl Index {
         all
     }
 
-    /// Takes a new revision over; touches the rows that changed.
-    pub(crate) fn set_desired(&mut self, view: &View<'_>, desired: Arc<Desired>, touched: &mut Touched) {
+    /// Takes a new revision over; touches the rows that changed. `proven` tells whether a row's content
+    /// has been healthy once.
+    pub(crate) fn set_desired(
+        &mut self,
+        view: &View<'_>,
+        desired: Arc<Desired>,
+        proven: impl Fn(&DesiredRow) -> bool,
+        touched: &mut Touched,
+    ) {
         let old = std::mem::replace(&mut self.desired, desired.clone());
         let mut put = |key: &Key| {
             touched.push(Work::new(Controller::Release, key.clone()));
@@ -146,21 +162,17 @@ impl Index {
             if before.is_none_or(|before| before != row) {
                 put(key);
             }
-            let wave = waves::wave(&row.content);
-            if let Some(before) = before
-                .map(|before| waves::wave(&before.content))
-                .filter(|before| *before != wave)
-            {
-                remove_from(&mut self.waves, &before, key);
-            }
-            self.waves.entry(wave).or_default().insert(key.clone());
+            self.unproven
+                .declare(before.map(|before| &**before), Some(row), proven(row));
+            self.released.declare(row);
             self.undeclared.remove(key);
             self.removals.forget(key);
         }
         for (key, row) in &old.rows {
             if !desired.rows.contains_key(key) {
                 put(key);
-                remove_from(&mut self.waves, &waves::wave(&row.content), key);
+                self.unproven.declare(Some(row), None, false);
+                self.released.forget(key);
                 if self.managed.get(&Unit::of(key)).is_some_and(|unit| unit.contains(key)) {
                     self.undeclared.insert(key.clone());
                 }
@@ -211,6 +223,9 @@ impl Index {
         } else {
             remove_from(&mut self.managed, &unit, key);
             self.undeclared.remove(key);
+        }
+        if new.is_none() && self.desired.rows.contains_key(key) {
+            self.released.lost(key);
         }
         let mut moved = self.removals.take(view, old, new);
         if let Some(managed) = managed
@@ -381,11 +396,6 @@ impl Index {
             .iter()
             .map(|(unit, keys)| (unit.clone(), keys.len()))
             .collect()
-    }
-
-    /// Waves with their rows, the earliest first.
-    pub(crate) fn waves(&self) -> &BTreeMap<i64, BTreeSet<Key>> {
-        &self.waves
     }
 
     /// The oldest finished pods beyond the limit.

@@ -23,6 +23,7 @@ pub mod pod_garbage;
 pub mod pods;
 pub mod queue;
 pub mod release;
+mod released;
 mod removals;
 pub mod replicaset;
 pub mod report;

@@ -4,13 +4,13 @@ mod workloads;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use rustc_hash::{FxHashMap, FxHashSet};
-use schemas::{ContentHash, Key, Kind, Now, Object, Uid, Unit, kind::KINDS, labels};
+use rustc_hash::FxHashSet;
+use schemas::{Key, Kind, Now, Object, Uid, Unit, kind::KINDS, labels};
 use store::{Heartbeats, Store, View};
 
 use crate::{
-    deployment, events, garbage, index::Index, namespace, nodes, plan::Reason, pod_garbage, pods, release, replicaset,
-    report, revision, scheduler,
+    deployment, events, garbage, index::Index, namespace, nodes, pod_garbage, pods, release, replicaset, report,
+    revision, scheduler,
 };
 
 pub(crate) use workloads::daemon_set;
@@ -33,7 +33,8 @@ pub(crate) fn namespace(view: &View<'_>, key: &Key) -> namespace::World {
 }
 
 /// A batch of declared (or no longer declared) keys.
-pub(crate) fn release(store: &Store, view: &View<'_>, index: &Index, keys: &[Key], more: bool) -> release::World {
+pub(crate) fn release(store: &Store, view: &View<'_>, index: &mut Index, keys: &[Key]) -> release::World {
+    let gate = index.unproven.gate().cloned();
     let desired = index.desired.clone();
     let rows: Vec<_> = keys.iter().filter_map(|key| desired.rows.get(key).cloned()).collect();
     let live = rows
@@ -51,30 +52,12 @@ pub(crate) fn release(store: &Store, view: &View<'_>, index: &Index, keys: &[Key
         rows,
         live,
         namespaces,
-        gate: gate(store, index),
-        more,
+        gate,
+        behind: index.released.behind(keys),
         deletions: deletions(store, view, index),
         scaled: keys.iter().filter(|key| index.scaled.contains(key)).cloned().collect(),
         desired,
     }
-}
-
-/// The earliest wave with an object that has never been healthy, if later ones are there to wait.
-fn gate(store: &Store, index: &Index) -> Option<release::waves::Gate> {
-    let last = *index.waves().keys().next_back()?;
-    let earlier = index.waves().iter().filter(|(wave, _)| **wave != last);
-    for (wave, keys) in earlier {
-        for key in keys {
-            let row = index.desired.rows.get(key);
-            if row.is_some_and(|row| !store.was_healthy(key, row.hash)) {
-                return Some(release::waves::Gate {
-                    wave: *wave,
-                    waits_for: key.clone(),
-                });
-            }
-        }
-    }
-    None
 }
 
 pub(crate) fn deletions(store: &Store, view: &View<'_>, index: &Index) -> release::budget::World {
@@ -104,31 +87,11 @@ pub(crate) fn deletions(store: &Store, view: &View<'_>, index: &Index) -> releas
         contents.insert(Arc::from(space.name()), inside);
     }
     release::budget::World {
-        moving: moving(view, index, &undeclared),
         undeclared,
         contents,
         totals: index.totals(),
         confirmations: store.confirmations(),
     }
-}
-
-/// Objects that another namespace declares under the same kind and name, where that one is not there
-/// yet.
-fn moving(view: &View<'_>, index: &Index, undeclared: &[Arc<Object>]) -> BTreeMap<Key, Key> {
-    let mut targets: FxHashMap<(Kind, &str), Key> = FxHashMap::default();
-    let names: FxHashMap<(Kind, &str), &Arc<Object>> = undeclared
-        .iter()
-        .map(|object| ((object.kind, object.name()), object))
-        .collect();
-    for key in index.desired.rows.keys() {
-        if names.contains_key(&(key.kind, &*key.name)) && view.get(key).is_none() {
-            targets.insert((key.kind, &*key.name), key.clone());
-        }
-    }
-    let moves = undeclared
-        .iter()
-        .filter_map(|object| Some((object.key(), targets.get(&(object.kind, object.name()))?.clone())));
-    moves.collect()
 }
 
 pub(crate) fn deployment(view: &View<'_>, index: &Index, key: &Key) -> Option<deployment::World> {
@@ -295,21 +258,7 @@ pub(crate) fn pod_garbage(view: &View<'_>, index: &mut Index, now: Now) -> pod_g
     world
 }
 
-/// What the driver knows of releases, for the report.
-#[derive(Debug, Default)]
-pub(crate) struct Released {
-    pub(crate) contents: FxHashMap<Key, ContentHash>,
-    pub(crate) troubles: FxHashMap<Key, Reason>,
-}
-
-pub(crate) fn report(
-    store: &Store,
-    view: &View<'_>,
-    index: &Index,
-    released: &Released,
-    keys: &[Key],
-    now: Now,
-) -> report::World {
+pub(crate) fn report(store: &Store, view: &View<'_>, index: &Index, keys: &[Key], now: Now) -> report::World {
     let verdict = release::budget::judge(&index.desired, &deletions(store, view, index), now);
     let mut world = report::World {
         desired: index.desired.clone(),
@@ -331,8 +280,8 @@ pub(crate) fn report(
             .unwrap_or_default();
         world.objects.push(report::Seen {
             was_healthy: row.as_ref().is_some_and(|row| store.was_healthy(key, row.hash)),
-            released: released.contents.get(key).copied(),
-            trouble: released.troubles.get(key).cloned(),
+            released: index.released.content(key),
+            trouble: index.released.reason(key).cloned(),
             key: key.clone(),
             row,
             live,

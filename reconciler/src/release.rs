@@ -17,6 +17,7 @@ use rustc_hash::FxHashMap;
 use schemas::{Key, Kind, Now, Object, labels};
 use store::{Class, Desired, DesiredRow, Write};
 
+pub use crate::released::Behind;
 use crate::{
     ids::Ids,
     namespace, owners,
@@ -38,8 +39,8 @@ pub struct World {
     pub scaled: BTreeSet<Key>,
     /// Later waves than this wait, and for what.
     pub gate: Option<waves::Gate>,
-    /// Rows that are not in this batch still wait: deletions come later.
-    pub more: bool,
+    /// Rows beside those of this batch whose newest content is not released: deletions come later.
+    pub behind: Option<Behind>,
     pub deletions: budget::World,
 }
 
@@ -61,8 +62,12 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
     let mut made = BTreeSet::new();
     for row in rows {
         let wave = waves::wave(&row.content);
+        let changes = || change::change(row, world.live.get(&row.key), world.scaled.contains(&row.key), now);
         if let Some(gate) = world.gate.as_ref().filter(|gate| wave > gate.wave) {
-            plan.wait(row.key.clone(), "Wave", gate.to_string());
+            // What is as declared already, by a revert, has nothing to wait for.
+            if !matches!(changes(), Change::None) {
+                plan.wait(row.key.clone(), waves::WORD, gate.to_string());
+            }
             continue;
         }
         if let Some(space) = &row.key.namespace {
@@ -83,8 +88,12 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
                 }
             }
         }
-        match change::change(row, world.live.get(&row.key), world.scaled.contains(&row.key), now, ids) {
+        match changes() {
             Change::None => {}
+            Change::Create(object) => match change::made(row, object, now, ids) {
+                Ok(write) => writes.push(write),
+                Err(reason) => plan.waiting.push((row.key.clone(), reason)),
+            },
             Change::Write(write) => writes.push(write),
             Change::Recreate(delete, why) => {
                 writes.extend(delete);
@@ -94,7 +103,8 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
         }
     }
     plan.writes(Class::Git, "releasing what is declared", writes);
-    if !world.more {
+    // Creates come before deletes, across units and waves.
+    if world.behind.is_none() && plan.waiting.is_empty() {
         delete(&mut plan, world, now);
     }
     plan

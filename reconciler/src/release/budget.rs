@@ -26,8 +26,6 @@ pub struct World {
     pub undeclared: Vec<Arc<Object>>,
     /// For each Namespace among them: what else is in it and would go with it.
     pub contents: BTreeMap<Arc<str>, Vec<Key>>,
-    /// Objects among them that move: what they become is not there yet.
-    pub moving: BTreeMap<Key, Key>,
     /// How many live objects of each unit git declares or did, those of `undeclared` included.
     pub totals: BTreeMap<Unit, usize>,
     pub confirmations: Vec<Confirmation>,
@@ -60,7 +58,7 @@ pub fn judge(desired: &Desired, world: &World, now: Now) -> Verdict {
     let mut verdict = Verdict::default();
     let mut asked: Vec<&Arc<Object>> = Vec::new();
     for object in &world.undeclared {
-        match keeps(desired, world, object) {
+        match keeps(desired, object) {
             Some(why) => verdict.kept.push((object.key(), why)),
             None => asked.push(object),
         }
@@ -145,11 +143,8 @@ pub fn judge(desired: &Desired, world: &World, now: Now) -> Verdict {
 }
 
 /// Why an object stays although it is no longer declared.
-fn keeps(desired: &Desired, world: &World, object: &Object) -> Option<String> {
+fn keeps(desired: &Desired, object: &Object) -> Option<String> {
     let key = object.key();
-    if let Some(target) = world.moving.get(&key) {
-        return Some(format!("it moves to {target}, which is not there yet"));
-    }
     if desired.revision == 0 || desired.commit.is_none() {
         return Some("nothing was ever declared".to_owned());
     }

@@ -77,7 +77,7 @@ impl Release {
                 .map(|(key, object)| (key.name.clone(), object.clone()))
                 .collect(),
             gate: None,
-            more: false,
+            behind: None,
             deletions: budget::World {
                 undeclared: managed
                     .filter(|object| !self.desired.rows.contains_key(&object.key()))
@@ -172,12 +172,15 @@ fn what_is_no_longer_declared_goes_after_what_is_new() {
 }
 
 #[test]
-fn deletions_wait_until_every_batch_is_released() {
+fn deletions_wait_until_everything_is_released() {
     let mut release = Release::new(&[map("old", json!({}))]);
     release.settle();
     release.declare(&[map("new", json!({}))]);
     let mut world = release.world();
-    world.more = true;
+    world.behind = Some(Behind {
+        first: Key::namespaced(Kind::ConfigMap, "a", "late"),
+        count: 1,
+    });
     assert_eq!(plan(&world, release.sim.now, &mut release.sim.ids).steps.len(), 1);
 }
 

@@ -163,19 +163,6 @@ fn nothing_is_deleted_when_the_source_cannot_be_read_or_declares_nothing() {
 }
 
 #[test]
-fn what_moves_stays_until_it_has_arrived() {
-    let desired = desired(&[("a", 10), ("b", 10)]);
-    let mut it = world(&desired, maps("a", 1));
-    it.moving.insert(
-        Key::namespaced(Kind::ConfigMap, "a", "gone0"),
-        Key::namespaced(Kind::ConfigMap, "b", "gone0"),
-    );
-    assert!(judge(&desired, &it, start()).delete.is_empty());
-    it.moving.clear();
-    assert_eq!(judge(&desired, &it, start()).delete.len(), 1);
-}
-
-#[test]
 fn a_confirmation_covers_its_set_and_subsets_and_no_later_objects() {
     let desired = desired(&[("a", 1)]);
     let gone = maps("a", 8);
