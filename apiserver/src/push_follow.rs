@@ -249,10 +249,7 @@ impl Follower {
         let moving = counted.iter().any(|(_, unit)| {
             unit.outcome == Outcome::Progressing
                 || !unit.removing.is_empty()
-                || unit
-                    .objects
-                    .values()
-                    .any(|object| object.outcome == Outcome::Progressing)
+                || unit.objects.count(Outcome::Progressing) > 0
         });
         if moving {
             return (lines, None);

@@ -193,7 +193,11 @@ impl Driver {
                     // The store is closed.
                     Err(_) => return End::Shutdown,
                 },
-                Ok(()) = confirmations.changed() => self.queue.add(Work::all(Controller::Release)),
+                Ok(()) = confirmations.changed() => {
+                    self.index.verdict = None;
+                    self.index.deletions = None;
+                    self.queue.add(Work::all(Controller::Release));
+                }
                 Some(finished) = self.running.join_next(), if !self.running.is_empty() => match finished {
                     Ok(finished) => self.finish(finished),
                     Err(error) => {
@@ -277,8 +281,10 @@ impl Driver {
                 continue;
             }
             let Some(world) = self.observe(controller, &works, now) else {
-                self.failures.retain(|work, _| !works.contains(work));
-                works.iter().for_each(|work| self.queue.succeeded(work));
+                for work in &works {
+                    self.failures.remove(work);
+                    self.queue.succeeded(work);
+                }
                 self.queue.done(controller, works);
                 continue;
             };
@@ -315,7 +321,7 @@ impl Driver {
         let keys = || works.iter().map(|work| work.key.clone()).collect::<Vec<Key>>();
         Some(match controller {
             Controller::Namespaces => World::Namespace(observe::namespace(&view, key)),
-            Controller::Release => World::Release(observe::release(&self.store, &view, &mut self.index, &keys())),
+            Controller::Release => World::Release(observe::release(&self.store, &view, &mut self.index, &keys(), now)),
             Controller::Deployments => World::Deployment(observe::deployment(&view, &self.index, key)?),
             Controller::ReplicaSets => {
                 let failure = self.failures.get(works.first()?).cloned();
@@ -330,7 +336,7 @@ impl Driver {
             Controller::Nodes => World::Nodes(observe::nodes(&view, &self.index, &self.store.heartbeats(), now)),
             Controller::PodGarbage => World::PodGarbage(observe::pod_garbage(&view, &mut self.index, now)),
             Controller::Report => {
-                let world = observe::report(&self.store, &view, &self.index, &keys(), now);
+                let world = observe::report(&self.store, &view, &mut self.index, &keys(), now);
                 World::Report(self.tracker.look(&world, now))
             }
             Controller::Events => World::Events(observe::events(&view, &mut self.pending)),

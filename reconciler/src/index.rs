@@ -13,7 +13,7 @@ use std::{
 
 use jiff::Timestamp;
 use rustc_hash::FxHashMap;
-use schemas::{Key, Kind, Now, Object, Uid, Unit};
+use schemas::{Key, Kind, Now, Object, Uid, Unit, shared::Difference};
 use store::{Change, Desired, DesiredRow, View};
 
 use crate::{
@@ -21,10 +21,10 @@ use crate::{
     failures::Failures,
     garbage, namespace, nodes, pod_garbage, pods,
     queue::{Controller, Work},
-    release::{self, autoscaling, waves},
+    release::{self, autoscaling, budget, waves},
     released::Released,
     removals::Removals,
-    revision,
+    report, revision,
     scheduler::cluster::Cluster,
 };
 
@@ -38,6 +38,12 @@ pub(crate) struct Index {
     undeclared: BTreeSet<Key>,
     /// What git declares no longer, with what it owns, until all of it is gone.
     pub(crate) removals: Removals,
+    /// Declared objects by namespace.
+    spaces: BTreeMap<Arc<str>, BTreeSet<Key>>,
+    /// What of the undeclared may go; none: it must be judged anew.
+    pub(crate) verdict: Option<Arc<budget::Verdict>>,
+    /// What of it is told; none: it must be summed up anew.
+    pub(crate) deletions: Option<Arc<report::Deletions>>,
     /// What autoscalers scale.
     pub(crate) scaled: autoscaling::Scaled,
     /// A node has registered once.
@@ -154,32 +160,35 @@ impl Index {
             touched.push(Work::new(Controller::Release, key.clone()));
             touched.push(Work::new(Controller::Report, key.clone()));
         };
-        for (key, row) in &desired.rows {
-            let before = old.rows.get(key);
-            if before.is_some_and(|before| Arc::ptr_eq(before, row)) {
-                continue;
-            }
-            if before.is_none_or(|before| before != row) {
-                put(key);
+        for difference in old.rows.differences(&desired.rows) {
+            let (key, before, row) = match difference {
+                Difference::Added(key, row) => (key, None, row),
+                Difference::Changed(key, before, row) => (key, Some(before), row),
+                Difference::Removed(key, row) => {
+                    put(key);
+                    if let Some(space) = &key.namespace {
+                        remove_from(&mut self.spaces, space, key);
+                    }
+                    self.unproven.declare(Some(row), None, false);
+                    self.released.forget(key);
+                    if self.managed.get(&Unit::of(key)).is_some_and(|unit| unit.contains(key)) {
+                        self.undeclared.insert(key.clone());
+                    }
+                    if let Some(live) = view.get(key).filter(|live| release::is_managed(live)) {
+                        self.removals.add(view, live);
+                    }
+                    continue;
+                }
+            };
+            put(key);
+            if let Some(space) = &key.namespace {
+                self.spaces.entry(space.clone()).or_default().insert(key.clone());
             }
             self.unproven
                 .declare(before.map(|before| &**before), Some(row), proven(row));
             self.released.declare(row);
             self.undeclared.remove(key);
             self.removals.forget(key);
-        }
-        for (key, row) in &old.rows {
-            if !desired.rows.contains_key(key) {
-                put(key);
-                self.unproven.declare(Some(row), None, false);
-                self.released.forget(key);
-                if self.managed.get(&Unit::of(key)).is_some_and(|unit| unit.contains(key)) {
-                    self.undeclared.insert(key.clone());
-                }
-                if let Some(live) = view.get(key).filter(|live| release::is_managed(live)) {
-                    self.removals.add(view, live);
-                }
-            }
         }
         if old.revision == 0 {
             let all = self.managed.values().flatten();
@@ -188,6 +197,8 @@ impl Index {
                 self.removals.add(view, live);
             }
         }
+        self.verdict = None;
+        self.deletions = None;
         touched.push(Work::all(Controller::Release));
         touched.push(Work::all(Controller::Report));
     }
@@ -214,6 +225,7 @@ impl Index {
     ) {
         let managed = new.filter(|new| release::is_managed(new));
         let unit = Unit::of(key);
+        self.take_undeclared(key, old, new);
         if managed.is_some_and(|managed| !managed.is_deleting()) {
             self.managed.entry(unit).or_default().insert(key.clone());
             if !self.desired.rows.contains_key(key) && self.desired.revision > 0 && self.undeclared.insert(key.clone())
@@ -235,6 +247,7 @@ impl Index {
             moved |= self.removals.add(view, managed);
         }
         if moved {
+            self.deletions = None;
             touched.push(Work::all(Controller::Report));
         }
         match key.kind {
@@ -265,6 +278,26 @@ impl Index {
             }
             _ => {}
         }
+    }
+
+    /// What may be deleted is judged anew when something that is counted for it changes: the objects,
+    /// what is in a namespace among them, and, for as long as there are any, how much is there in all.
+    fn take_undeclared(&mut self, key: &Key, old: Option<&Arc<Object>>, new: Option<&Arc<Object>>) {
+        let space = key.namespace.as_ref().map(|space| namespace::key(space));
+        let comes_or_goes = old.is_none() || new.is_none_or(|new| new.is_deleting());
+        let counts = self.undeclared.contains(key)
+            || (comes_or_goes && space.is_some_and(|space| self.undeclared.contains(&space)))
+            || (comes_or_goes && !self.undeclared.is_empty() && new.or(old).is_some_and(|it| release::is_managed(it)))
+            || (new.is_some_and(|new| release::is_managed(new)) && !self.desired.rows.contains_key(key));
+        if counts {
+            self.verdict = None;
+            self.deletions = None;
+        }
+    }
+
+    /// The declared objects of a namespace.
+    pub(crate) fn declared_in(&self, namespace: &str) -> impl Iterator<Item = &Key> {
+        self.spaces.get(namespace).into_iter().flatten()
     }
 
     fn take_stray(&mut self, key: &Key, new: Option<&Arc<Object>>) {
@@ -433,3 +466,6 @@ fn remove_from<K: Ord>(map: &mut BTreeMap<K, BTreeSet<Key>>, at: &K, key: &Key) 
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,10 @@
 
 mod workloads;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use rustc_hash::FxHashSet;
 use schemas::{Key, Kind, Now, Object, Uid, Unit, kind::KINDS, labels};
@@ -33,7 +36,7 @@ pub(crate) fn namespace(view: &View<'_>, key: &Key) -> namespace::World {
 }
 
 /// A batch of declared (or no longer declared) keys.
-pub(crate) fn release(store: &Store, view: &View<'_>, index: &mut Index, keys: &[Key]) -> release::World {
+pub(crate) fn release(store: &Store, view: &View<'_>, index: &mut Index, keys: &[Key], now: Now) -> release::World {
     let gate = index.unproven.gate().cloned();
     let desired = index.desired.clone();
     let rows: Vec<_> = keys.iter().filter_map(|key| desired.rows.get(key).cloned()).collect();
@@ -54,13 +57,23 @@ pub(crate) fn release(store: &Store, view: &View<'_>, index: &mut Index, keys: &
         namespaces,
         gate,
         behind: index.released.behind(keys),
-        deletions: deletions(store, view, index),
+        deletions: verdict(store, view, index, now),
         scaled: keys.iter().filter(|key| index.scaled.contains(key)).cloned().collect(),
-        desired,
     }
 }
 
-pub(crate) fn deletions(store: &Store, view: &View<'_>, index: &Index) -> release::budget::World {
+/// What of the undeclared may go, judged anew when something changed that counts for it.
+fn verdict(store: &Store, view: &View<'_>, index: &mut Index, now: Now) -> Arc<release::budget::Verdict> {
+    if let Some(verdict) = &index.verdict {
+        return verdict.clone();
+    }
+    let world = undeclared(store, view, index);
+    let verdict = Arc::new(release::budget::judge(&index.desired, &world, now));
+    index.verdict = Some(verdict.clone());
+    verdict
+}
+
+fn undeclared(store: &Store, view: &View<'_>, index: &Index) -> release::budget::World {
     let undeclared: Vec<Arc<Object>> = index
         .undeclared()
         .iter()
@@ -70,6 +83,7 @@ pub(crate) fn deletions(store: &Store, view: &View<'_>, index: &Index) -> releas
         return release::budget::World::default();
     }
     let mut contents = BTreeMap::new();
+    let mut used = BTreeSet::new();
     for space in undeclared.iter().filter(|object| object.kind == Kind::Namespace) {
         let mut inside = Vec::new();
         for info in KINDS.iter().filter(|info| info.namespaced) {
@@ -84,11 +98,16 @@ pub(crate) fn deletions(store: &Store, view: &View<'_>, index: &Index) -> releas
             let counted = objects.filter(|object| object.controller().is_none() && !release::is_managed(object));
             inside.extend(counted.map(|object| object.key()));
         }
-        contents.insert(Arc::from(space.name()), inside);
+        let name: Arc<str> = Arc::from(space.name());
+        if index.declared_in(&name).next().is_some() {
+            used.insert(name.clone());
+        }
+        contents.insert(name, inside);
     }
     release::budget::World {
         undeclared,
         contents,
+        used,
         totals: index.totals(),
         confirmations: store.confirmations(),
     }
@@ -258,12 +277,10 @@ pub(crate) fn pod_garbage(view: &View<'_>, index: &mut Index, now: Now) -> pod_g
     world
 }
 
-pub(crate) fn report(store: &Store, view: &View<'_>, index: &Index, keys: &[Key], now: Now) -> report::World {
-    let verdict = release::budget::judge(&index.desired, &deletions(store, view, index), now);
+pub(crate) fn report(store: &Store, view: &View<'_>, index: &mut Index, keys: &[Key], now: Now) -> report::World {
     let mut world = report::World {
+        deletions: deletions(store, view, index, now),
         desired: index.desired.clone(),
-        removing: removing(index, &verdict),
-        held: verdict.held,
         ..report::World::default()
     };
     for key in keys.iter().filter(|key| !key.name.is_empty()) {
@@ -289,6 +306,27 @@ pub(crate) fn report(store: &Store, view: &View<'_>, index: &Index, keys: &[Key]
         });
     }
     world
+}
+
+/// What is told of deletions, summed up anew when something of it changed.
+fn deletions(store: &Store, view: &View<'_>, index: &mut Index, now: Now) -> Arc<report::Deletions> {
+    let waits_for = index.released.first_trouble();
+    if let Some(known) = index
+        .deletions
+        .as_ref()
+        .filter(|known| known.waits_for.as_ref() == waits_for)
+    {
+        return known.clone();
+    }
+    let waits_for = waits_for.cloned();
+    let verdict = verdict(store, view, index, now);
+    let deletions = Arc::new(report::Deletions {
+        removing: removing(index, &verdict),
+        held: verdict.held.clone(),
+        waits_for,
+    });
+    index.deletions = Some(deletions.clone());
+    deletions
 }
 
 /// What goes and is not gone, by unit. What is undeclared and neither deleted yet nor about to be is

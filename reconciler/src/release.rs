@@ -15,7 +15,7 @@ use std::{
 
 use rustc_hash::FxHashMap;
 use schemas::{Key, Kind, Now, Object, labels};
-use store::{Class, Desired, DesiredRow, Write};
+use store::{Class, DesiredRow, Write};
 
 pub use crate::released::Behind;
 use crate::{
@@ -28,7 +28,6 @@ use change::Change;
 /// What is looked at for one batch of rows.
 #[derive(Clone, Debug, Default)]
 pub struct World {
-    pub desired: Arc<Desired>,
     /// The rows to release now.
     pub rows: Vec<Arc<DesiredRow>>,
     /// The live objects of these rows.
@@ -41,7 +40,8 @@ pub struct World {
     pub gate: Option<waves::Gate>,
     /// Rows beside those of this batch whose newest content is not released: deletions come later.
     pub behind: Option<Behind>,
-    pub deletions: budget::World,
+    /// What of the undeclared may go.
+    pub deletions: Arc<budget::Verdict>,
 }
 
 const SOURCE: &str = "release-controller";
@@ -105,30 +105,21 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
     plan.writes(Class::Git, "releasing what is declared", writes);
     // Creates come before deletes, across units and waves.
     if world.behind.is_none() && plan.waiting.is_empty() {
-        delete(&mut plan, world, now);
+        delete(&mut plan, &world.deletions, now);
     }
     plan
 }
 
 /// Deletions, as far as the budget allows.
-fn delete(plan: &mut Plan, world: &World, now: Now) {
-    let verdict = budget::judge(&world.desired, &world.deletions, now);
-    if let Some(confirmation) = verdict.confirm {
-        plan.steps.push(Step::Confirm(confirmation));
+fn delete(plan: &mut Plan, verdict: &budget::Verdict, now: Now) {
+    if let Some(confirmation) = &verdict.confirm {
+        plan.steps.push(Step::Confirm(confirmation.clone()));
     }
     let mut writes = Vec::new();
     for object in &verdict.delete {
         writes.extend(owners::delete(object, None, now));
     }
     plan.writes(Class::Git, "deleting what is no longer declared", writes);
-    if let Some(held) = verdict.held {
-        for key in held.objects {
-            plan.wait(key, "DeletionHeld", held.reason.clone());
-        }
-    }
-    for (key, why) in verdict.kept {
-        plan.wait(key, "Kept", why);
-    }
 }
 
 /// What others need comes first: namespaces, then what pods read, then what makes pods.

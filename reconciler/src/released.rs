@@ -12,7 +12,7 @@ use crate::{plan::Reason, release::waves};
 #[derive(Debug, Default)]
 pub(crate) struct Released {
     contents: FxHashMap<Key, ContentHash>,
-    troubles: FxHashMap<Key, Reason>,
+    troubles: BTreeMap<Key, Reason>,
     /// Declared objects whose newest content is not released. Deletions wait for them.
     behind: BTreeSet<Key>,
     /// Those of them that wait for an earlier wave.
@@ -102,6 +102,11 @@ impl Released {
 
     pub(crate) fn reason(&self, key: &Key) -> Option<&Reason> {
         self.troubles.get(key)
+    }
+
+    /// The first of what cannot be released now.
+    pub(crate) fn first_trouble(&self) -> Option<&Key> {
+        self.troubles.keys().next()
     }
 
     /// What is not released yet, those that are about to be left out.

@@ -21,6 +21,7 @@ pub mod patch;
 pub mod quantity;
 pub mod report;
 pub mod selector;
+pub mod shared;
 mod structure;
 pub mod template;
 pub mod validate;

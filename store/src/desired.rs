@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
-use schemas::{Commit, ContentHash, Key, Unit, report::Problem};
+use schemas::{Commit, ContentHash, Key, Unit, report::Problem, shared::SharedMap};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -42,7 +42,7 @@ pub struct Desired {
     pub revision: u64,
     pub commit: Option<Commit>,
     pub units: BTreeMap<Unit, UnitAt>,
-    pub rows: BTreeMap<Key, Arc<DesiredRow>>,
+    pub rows: SharedMap<Key, Arc<DesiredRow>>,
     pub problems: Vec<Problem>,
     /// Digests or the word `all`, from the trailer `Confirm-Deletes` of the newest commit.
     pub confirm_trailer: Option<String>,

@@ -1,6 +1,6 @@
 use schemas::{Commit, ContentHash, Unit};
 use serde_json::{Value, json};
-use store::{Op, UnitAt};
+use store::{Desired, Op, UnitAt};
 
 use super::*;
 use crate::simulation::Simulation;
@@ -67,10 +67,17 @@ impl Release {
         for scaler in self.sim.all(Kind::HorizontalPodAutoscaler) {
             scaled.take(None, Some(&scaler));
         }
+        let undeclared = budget::World {
+            undeclared: managed
+                .filter(|object| !self.desired.rows.contains_key(&object.key()))
+                .cloned()
+                .collect(),
+            totals,
+            ..budget::World::default()
+        };
         let rows = self.desired.rows.keys();
         World {
             scaled: rows.filter(|key| scaled.contains(key)).cloned().collect(),
-            desired: Arc::new(self.desired.clone()),
             rows: self.desired.rows.values().cloned().collect(),
             live,
             namespaces: namespaces
@@ -78,14 +85,7 @@ impl Release {
                 .collect(),
             gate: None,
             behind: None,
-            deletions: budget::World {
-                undeclared: managed
-                    .filter(|object| !self.desired.rows.contains_key(&object.key()))
-                    .cloned()
-                    .collect(),
-                totals,
-                ..budget::World::default()
-            },
+            deletions: Arc::new(budget::judge(&self.desired, &undeclared, self.sim.now)),
         }
     }
 

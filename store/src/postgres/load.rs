@@ -1,11 +1,11 @@
 //! Reading what the database holds.
 
-use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Instant};
+use std::{pin::pin, sync::Arc, time::Instant};
 
 use futures::TryStreamExt as _;
 use jiff::Timestamp;
 use rustc_hash::{FxHashMap, FxHashSet};
-use schemas::{Body, ContentHash, Key, Kind, Object, Unit, node::Incarnation};
+use schemas::{Body, ContentHash, Key, Kind, Object, Unit, node::Incarnation, shared::SharedMap};
 use serde::de::DeserializeOwned;
 use tokio_postgres::{Row, types::ToSql};
 
@@ -279,7 +279,7 @@ pub(super) async fn desired_at(
         .map_err(reading)?;
     let Some(head) = head else { return Ok(None) };
     let number: i64 = head.get(0);
-    let mut rows: BTreeMap<Key, Arc<DesiredRow>> = BTreeMap::new();
+    let mut rows: SharedMap<Key, Arc<DesiredRow>> = SharedMap::new();
     let mut contents: FxHashMap<Vec<u8>, (ContentHash, Arc<serde_json::Value>)> = FxHashMap::default();
     let mut names: FxHashSet<Arc<str>> = FxHashSet::default();
     // Commits, files and units repeat in most rows.

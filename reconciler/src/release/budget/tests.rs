@@ -133,11 +133,9 @@ fn the_contents_of_a_namespace_count_and_their_claims_too() {
 #[test]
 fn a_namespace_that_manifests_use_stays() {
     let desired = desired(&[("a", 3)]);
-    let verdict = judge(
-        &desired,
-        &world(&desired, vec![of("v1", "Namespace", None, "a")]),
-        start(),
-    );
+    let mut it = world(&desired, vec![of("v1", "Namespace", None, "a")]);
+    it.used.insert("a".into());
+    let verdict = judge(&desired, &it, start());
     assert!(verdict.delete.is_empty() && verdict.held.is_none());
     assert_eq!(verdict.kept.len(), 1);
 }
