@@ -4,8 +4,14 @@
 //! the same way through the queue. Worlds are built here, in order; plans are made and carried out on
 //! tasks of their own, one for each key at a time.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
+use futures::FutureExt as _;
 use rustc_hash::FxHashMap;
 use schemas::{ContentHash, Key, Now, now::Clock};
 use store::{Change, DesiredRow, Scope, Store, Watch};
@@ -15,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Options, daemonset, deployment, events,
     execute::{self, Done, Failure, Retry},
+    faults::{self, Faults},
     garbage,
     ids::Ids,
     index::Index,
@@ -31,6 +38,9 @@ const SIDE_BY_SIDE: usize = 256;
 const BATCH: usize = 500;
 /// How soon a release that failed looks at everything again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How long the driver pauses after a fault of its own, at first and at most.
+const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
+const LAST_BACK_OFF: Duration = Duration::from_secs(60);
 /// How many keys of a periodic look are put into the queue at once.
 const SWEEP: usize = 64;
 
@@ -42,6 +52,7 @@ pub(crate) struct Driver {
     index: Index,
     queue: Queue,
     failures: FxHashMap<Work, String>,
+    faults: Faults,
     tracker: report::Tracker,
     pending: events::Pending,
     running: JoinSet<Finished>,
@@ -86,6 +97,12 @@ impl World {
 struct Finished {
     controller: Controller,
     works: Vec<Work>,
+    /// What came of it, or what the panic said that ended it.
+    end: Result<Ended, String>,
+}
+
+/// A plan that was carried out.
+struct Ended {
     /// The contents that a release was about.
     contents: FxHashMap<Key, ContentHash>,
     /// What is left of the plan once its steps are done.
@@ -93,6 +110,13 @@ struct Finished {
     /// Contents that were noted as healthy.
     healthy: Vec<(Key, ContentHash)>,
     outcome: Result<Done, Failure>,
+}
+
+fn plan(world: World, works: &[Work], now: Now, ids: &mut Ids) -> Plan {
+    #[cfg(test)]
+    tests::trip(works);
+    let _ = works;
+    world.plan(now, ids)
 }
 
 /// Whether a row's content has been healthy once.
@@ -117,6 +141,7 @@ impl Driver {
             index: Index::default(),
             queue: Queue::default(),
             failures: FxHashMap::default(),
+            faults: Faults::default(),
             tracker: report::Tracker::default(),
             pending: events::Pending::default(),
             running: JoinSet::new(),
@@ -127,13 +152,28 @@ impl Driver {
 
     /// Runs until `shutdown`; what is being written then is finished first.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+        let mut back_off = FIRST_BACK_OFF;
         loop {
-            let end = self.live(&shutdown).await;
+            let began = self.clock.now();
+            let end = AssertUnwindSafe(self.live(&shutdown)).catch_unwind().await;
             // No key may run twice at once, so what runs ends before anything starts over.
             while self.running.join_next().await.is_some() {}
             match end {
-                End::Shutdown => return,
-                End::Anew => tracing::info!("the reconcilers start over with the store's newest state"),
+                Ok(End::Shutdown) => return,
+                Ok(End::Anew) => tracing::info!("the reconcilers start over with the store's newest state"),
+                Err(panic) => {
+                    let lived = self.clock.now().monotonic.saturating_sub(began.monotonic);
+                    if lived > LAST_BACK_OFF {
+                        back_off = FIRST_BACK_OFF;
+                    }
+                    let said = faults::message(&*panic);
+                    tracing::error!(?back_off, "the driver {said}; it starts over after a pause");
+                    tokio::select! {
+                        () = shutdown.cancelled() => return,
+                        () = tokio::time::sleep(back_off) => {}
+                    }
+                    back_off = (back_off * 2).min(LAST_BACK_OFF);
+                }
             }
         }
     }
@@ -280,7 +320,15 @@ impl Driver {
                 works.into_iter().for_each(|work| self.queue.add_at(work, at));
                 continue;
             }
-            let Some(world) = self.observe(controller, &works, now) else {
+            let world = match catch_unwind(AssertUnwindSafe(|| self.observe(controller, &works, now))) {
+                Ok(world) => world,
+                Err(panic) => {
+                    let end = Err(faults::message(&*panic));
+                    self.finish(Finished { controller, works, end });
+                    continue;
+                }
+            };
+            let Some(world) = world else {
                 for work in &works {
                     self.failures.remove(work);
                     self.queue.succeeded(work);
@@ -294,22 +342,26 @@ impl Driver {
                 World::Release(world) => world.rows.iter().map(|row| (row.key.clone(), row.hash)).collect(),
                 _ => FxHashMap::default(),
             };
-            self.running.spawn(async move {
-                let mut plan = world.plan(now, &mut ids);
+            let of = works.clone();
+            let carried_out = async move {
+                let mut plan = plan(world, &of, now, &mut ids);
                 let healthy = plan.steps.iter().filter_map(|step| match step {
                     Step::MarkHealthy(contents) => Some(contents.clone()),
                     _ => None,
                 });
                 let healthy = healthy.flatten().collect();
                 let outcome = execute::execute(&store, &mut plan).await;
-                Finished {
-                    controller,
-                    works,
+                Ended {
                     contents,
                     plan,
                     healthy,
                     outcome,
                 }
+            };
+            self.running.spawn(async move {
+                let end = AssertUnwindSafe(carried_out).catch_unwind().await;
+                let end = end.map_err(|panic| faults::message(&*panic));
+                Finished { controller, works, end }
             });
         }
         self.running.len() < SIDE_BY_SIDE && self.queue.has_ready()
@@ -336,7 +388,7 @@ impl Driver {
             Controller::Nodes => World::Nodes(observe::nodes(&view, &self.index, &self.store.heartbeats(), now)),
             Controller::PodGarbage => World::PodGarbage(observe::pod_garbage(&view, &mut self.index, now)),
             Controller::Report => {
-                let world = observe::report(&self.store, &view, &mut self.index, &keys(), now);
+                let world = observe::report(&self.store, &view, &mut self.index, &self.faults, &keys(), now);
                 World::Report(self.tracker.look(&world, now))
             }
             Controller::Events => World::Events(observe::events(&view, &mut self.pending)),
@@ -344,16 +396,21 @@ impl Driver {
     }
 
     fn finish(&mut self, finished: Finished) {
-        let Finished {
-            controller,
-            works,
+        let Finished { controller, works, end } = finished;
+        let now = self.clock.now();
+        self.queue.done(controller, works.clone());
+        let Ended {
             contents,
             plan,
             healthy,
             outcome,
-        } = finished;
-        let now = self.clock.now();
-        self.queue.done(controller, works.clone());
+        } = match end {
+            Ok(ended) => ended,
+            Err(message) => return self.fault(works, &message, now),
+        };
+        for told in works.iter().filter_map(|work| self.faults.remove(work)) {
+            self.queue.add(Work::new(Controller::Report, told));
+        }
         if controller == Controller::Release {
             self.note_release(&works, &contents, &plan, &outcome);
         }
@@ -395,6 +452,32 @@ impl Driver {
         }
         if controller == Controller::Events && !self.pending.is_empty() {
             self.queue.add(Work::all(Controller::Events));
+        }
+    }
+
+    /// A plan panicked. In a batch it is not known which key did it: each is tried alone then.
+    fn fault(&mut self, works: Vec<Work>, message: &str, now: Now) {
+        if works.len() > 1 {
+            works.into_iter().for_each(|work| self.queue.add_alone(work));
+            return;
+        }
+        for work in works {
+            let key = &work.key;
+            tracing::error!(
+                controller = work.controller.name(), kind = %key.kind, namespace = key.ns(), name = %key.name,
+                "a plan {message}"
+            );
+            let (object, told) = {
+                let view = self.store.view();
+                let declared = |key: &Key| self.index.desired.rows.contains_key(key);
+                (view.get(key).cloned(), faults::declared_root(&view, declared, key))
+            };
+            if let Some(object) = object {
+                self.tell(vec![faults::event(&object, &work, message)], now);
+            }
+            self.queue.add(Work::new(Controller::Report, told.clone()));
+            self.faults.add(work.clone(), told, message.to_owned());
+            self.queue.failed(work, now.monotonic);
         }
     }
 
@@ -493,3 +576,6 @@ impl Driver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

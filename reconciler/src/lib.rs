@@ -11,6 +11,7 @@ mod driver;
 pub mod events;
 pub mod execute;
 mod failures;
+mod faults;
 pub mod garbage;
 pub mod ids;
 mod index;

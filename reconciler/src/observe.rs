@@ -12,7 +12,7 @@ use schemas::{Key, Kind, Now, Object, Uid, Unit, kind::KINDS, labels};
 use store::{Heartbeats, Store, View};
 
 use crate::{
-    deployment, events, garbage, index::Index, namespace, nodes, pod_garbage, pods, release, replicaset, report,
+    deployment, events, faults::Faults, garbage, index::Index, namespace, nodes, pod_garbage, pods, release, replicaset, report,
     revision, scheduler,
 };
 
@@ -277,7 +277,14 @@ pub(crate) fn pod_garbage(view: &View<'_>, index: &mut Index, now: Now) -> pod_g
     world
 }
 
-pub(crate) fn report(store: &Store, view: &View<'_>, index: &mut Index, keys: &[Key], now: Now) -> report::World {
+pub(crate) fn report(
+    store: &Store,
+    view: &View<'_>,
+    index: &mut Index,
+    faults: &Faults,
+    keys: &[Key],
+    now: Now,
+) -> report::World {
     let mut world = report::World {
         deletions: deletions(store, view, index, now),
         desired: index.desired.clone(),
@@ -298,7 +305,7 @@ pub(crate) fn report(store: &Store, view: &View<'_>, index: &mut Index, keys: &[
         world.objects.push(report::Seen {
             was_healthy: row.as_ref().is_some_and(|row| store.was_healthy(key, row.hash)),
             released: index.released.content(key),
-            trouble: index.released.reason(key).cloned(),
+            trouble: faults.reason(key).or_else(|| index.released.reason(key).cloned()),
             key: key.clone(),
             row,
             live,

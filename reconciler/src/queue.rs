@@ -87,6 +87,8 @@ pub struct Queue {
     again: FxHashSet<Work>,
     busy: FxHashSet<Controller>,
     failures: FxHashMap<Work, u32>,
+    /// Work that shares no batch until it went through: one of a batch went wrong, and which is not known.
+    alone: FxHashSet<Work>,
 }
 
 impl Queue {
@@ -142,14 +144,26 @@ impl Queue {
         let mut taken: Vec<(Controller, Vec<Work>)> = Vec::new();
         for (controller, keys) in &mut self.ready {
             let room = limit.saturating_sub(taken.len());
-            let mut pop = |count: usize| -> Vec<Work> {
-                let keys = std::iter::from_fn(|| keys.pop_first()).take(count);
-                keys.map(|key| Work::new(*controller, key)).collect()
-            };
             if !controller.is_batched() {
-                taken.extend(pop(room).into_iter().map(|work| (*controller, vec![work])));
+                let works = std::iter::from_fn(|| keys.pop_first()).take(room);
+                taken.extend(works.map(|key| (*controller, vec![Work::new(*controller, key)])));
             } else if self.busy.insert(*controller) {
-                taken.push((*controller, pop(batch)));
+                let mut works: Vec<Work> = Vec::new();
+                while works.len() < batch
+                    && let Some(key) = keys.pop_first()
+                {
+                    let work = Work::new(*controller, key);
+                    let alone = self.alone.contains(&work);
+                    if alone && !works.is_empty() {
+                        keys.insert(work.key);
+                        break;
+                    }
+                    works.push(work);
+                    if alone {
+                        break;
+                    }
+                }
+                taken.push((*controller, works));
             }
         }
         self.ready.retain(|_, keys| !keys.is_empty());
@@ -174,6 +188,13 @@ impl Queue {
 
     pub fn succeeded(&mut self, work: &Work) {
         self.failures.remove(work);
+        self.alone.remove(work);
+    }
+
+    /// Look at this again, and at nothing else with it until it went through.
+    pub fn add_alone(&mut self, work: Work) {
+        self.alone.insert(work.clone());
+        self.add(work);
     }
 
     /// Work failed: it waits, twice as long each time.
@@ -278,6 +299,29 @@ mod tests {
         assert!(queue.take(10, 10).is_empty());
         queue.done(Controller::Scheduler, taken[0].1.clone());
         assert_eq!(queue.take(10, 10)[0].1.len(), 1);
+    }
+
+    #[test]
+    fn what_must_be_alone_shares_no_batch_until_it_went_through() {
+        let mut queue = Queue::default();
+        let sizes = |queue: &mut Queue| -> Vec<usize> {
+            let mut sizes = Vec::new();
+            while let Some((controller, works)) = queue.take(10, 10).pop() {
+                sizes.push(works.len());
+                queue.done(controller, works);
+            }
+            sizes
+        };
+        for name in ["a", "b", "d"] {
+            queue.add(work(Controller::Release, name));
+        }
+        queue.add_alone(work(Controller::Release, "c"));
+        assert_eq!(sizes(&mut queue), [2, 1, 1]);
+        queue.succeeded(&work(Controller::Release, "c"));
+        for name in ["a", "b", "c", "d"] {
+            queue.add(work(Controller::Release, name));
+        }
+        assert_eq!(sizes(&mut queue), [4]);
     }
 
     #[test]

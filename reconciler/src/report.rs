@@ -8,6 +8,7 @@ mod stalls;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Duration,
 };
@@ -22,6 +23,7 @@ use serde_json::{Value, json};
 use store::{Desired, DesiredRow};
 
 use crate::{
+    faults,
     plan::{Plan, Reason, Step},
     pods,
 };
@@ -158,7 +160,19 @@ impl Tracker {
             self.changed |= gone;
             return gone;
         };
-        let new = self.judge(seen, row, now, plan);
+        let judged = catch_unwind(AssertUnwindSafe(|| self.judge(seen, row, now, plan)));
+        let new = judged.unwrap_or_else(|panic| {
+            // One object that cannot be read takes no other's report away.
+            let message = faults::message(&*panic);
+            tracing::error!(kind = %seen.key.kind, namespace = seen.key.ns(), name = %seen.key.name, "the report {message}");
+            ObjectReport {
+                outcome: Outcome::Failed,
+                reason: format!("{}: the report {message}", faults::WORD),
+                position: Some(position(row)),
+                status: Value::Null,
+                stale: true,
+            }
+        });
         if new.outcome == Outcome::Converged && !seen.was_healthy {
             healthy.push((seen.key.clone(), row.hash));
         }
@@ -191,11 +205,6 @@ impl Tracker {
 
     /// How far one object has come.
     fn judge(&mut self, seen: &Seen, row: &DesiredRow, now: Now, plan: &mut Plan) -> ObjectReport {
-        let position = Position {
-            file: row.file.clone(),
-            line: row.line,
-            column: 1,
-        };
         let status = seen
             .live
             .as_deref()
@@ -233,7 +242,7 @@ impl Tracker {
         ObjectReport {
             outcome,
             reason,
-            position: Some(position),
+            position: Some(position(row)),
             status,
             stale: seen.released != Some(row.hash) || !observed,
         }
@@ -366,6 +375,14 @@ impl Tracker {
     #[must_use]
     pub fn commit(&self) -> Option<&Commit> {
         self.report.commit.as_ref()
+    }
+}
+
+fn position(row: &DesiredRow) -> Position {
+    Position {
+        file: row.file.clone(),
+        line: row.line,
+        column: 1,
     }
 }
 

@@ -117,7 +117,14 @@ impl Parts {
                 }
             }
             if !reports.is_empty() || !releases.is_empty() {
-                let world = observe::report(&self.store, &self.store.view(), &mut self.index, &reports, self.now);
+                let world = observe::report(
+                    &self.store,
+                    &self.store.view(),
+                    &mut self.index,
+                    &crate::faults::Faults::default(),
+                    &reports,
+                    self.now,
+                );
                 let plan = self.tracker.look(&world, self.now);
                 self.carry_out(&plan).await;
             }
