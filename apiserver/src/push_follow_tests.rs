@@ -41,7 +41,7 @@ fn desired(revision: u64, commit: &str, web_at: &str) -> Arc<Desired> {
         revision,
         commit: Some(commit.into()),
         units: ["shop", "other"].map(|unit| (Unit(unit.into()), at(commit))).into(),
-        rows: [row(web(), web_at), row(other(), OLD)].into(),
+        rows: [row(web(), web_at), row(other(), OLD)].into_iter().collect(),
         ..Desired::default()
     })
 }
@@ -59,7 +59,7 @@ fn report(commit: &str, outcome: Outcome, status: Value, reason: &str, of_other:
             commit: commit.into(),
             outcome,
             reason: reason.into(),
-            objects: [(key.clone(), object)].into(),
+            objects: [(key.clone(), object)].into_iter().collect(),
             removing: Vec::new(),
         };
         (Unit::of(&key), report)
@@ -72,7 +72,7 @@ fn report(commit: &str, outcome: Outcome, status: Value, reason: &str, of_other:
             unit(other(), of_other, Value::Null, "of the other"),
         ]
         .into(),
-        nodes: BTreeMap::new(),
+        nodes: Default::default(),
         problems: Vec::new(),
         held_deletions: None,
         source_error: None,

@@ -14,7 +14,7 @@ use std::{
 use futures::FutureExt as _;
 use rustc_hash::FxHashMap;
 use schemas::{ContentHash, Key, Now, now::Clock};
-use store::{Change, DesiredRow, Scope, Store, Watch};
+use store::{Change, DesiredRow, Mark, Scope, Store, Watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -108,7 +108,7 @@ struct Ended {
     /// What is left of the plan once its steps are done.
     plan: Plan,
     /// Contents that were noted as healthy.
-    healthy: Vec<(Key, ContentHash)>,
+    healthy: Vec<(Key, Mark)>,
     outcome: Result<Done, Failure>,
 }
 
@@ -187,7 +187,8 @@ impl Driver {
         let version = {
             let view = self.store.view();
             let proven = proven(&self.store);
-            self.index = Index::build(&view, self.store.desired(), proven, now);
+            let before = std::mem::take(&mut self.index);
+            self.index = Index::build(&view, self.store.desired(), proven, before, now);
             self.queue = Queue::default();
             for work in self.index.everything(&view) {
                 self.queue.add(work);
@@ -551,10 +552,10 @@ impl Driver {
         self.look_at_gate();
     }
 
-    fn note_health(&mut self, healthy: &[(Key, ContentHash)]) {
+    fn note_health(&mut self, healthy: &[(Key, Mark)]) {
         let Index { desired, unproven, .. } = &mut self.index;
-        for (key, content) in healthy {
-            if let Some(row) = desired.rows.get(key).filter(|row| row.hash == *content) {
+        for (key, mark) in healthy {
+            if let Some(row) = desired.rows.get(key).filter(|row| row.hash == mark.content) {
                 unproven.prove(row);
             }
         }

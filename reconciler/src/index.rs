@@ -3,6 +3,7 @@
 //! It answers what a look at one key cannot afford to search for, and maps each change to the keys
 //! that must be looked at. It can be rebuilt from the store at any time.
 
+mod lasting;
 mod map;
 
 use std::{
@@ -54,8 +55,10 @@ pub(crate) struct Index {
     pub(crate) released: Released,
     /// Pods and ReplicaSets that nobody controls, by namespace.
     strays: FxHashMap<(Kind, Arc<str>), BTreeSet<Key>>,
-    ready_since: FxHashMap<Uid, Duration>,
-    progress: FxHashMap<Uid, (String, Duration)>,
+    ready: Lasting,
+    progress: Lasting,
+    /// What the cache before this one of the same process saw, while this one is built.
+    before: Option<Box<(Lasting, Lasting)>>,
     finished: BTreeSet<(Option<Timestamp>, Key)>,
     /// Nodes that are gone although pods are bound to them, since when.
     missing: BTreeMap<Arc<str>, Duration>,
@@ -66,21 +69,25 @@ pub(crate) struct Index {
     pub(crate) retry_parked: bool,
 }
 
+use lasting::Lasting;
 use map::is_garbage;
 
 /// Keys to look at.
 pub(crate) type Touched = Vec<Work>;
 
 impl Index {
-    /// The cache of all that is there now. Pods that are ready are taken at their word how long.
+    /// The cache of all that is there now. `before` is the one that it takes the place of, if this
+    /// process had one.
     pub(crate) fn build(
         view: &View<'_>,
         desired: Arc<Desired>,
         proven: impl Fn(&DesiredRow) -> bool,
+        before: Self,
         now: Now,
     ) -> Self {
         let mut index = Self {
             retry_parked: true,
+            before: Some(Box::new((before.ready, before.progress))),
             ..Self::default()
         };
         let mut touched = Vec::new();
@@ -92,18 +99,9 @@ impl Index {
                 if object.is_deleting() && release::is_managed(object) && !desired.rows.contains_key(&object.key()) {
                     leaving.push(object.clone());
                 }
-                if info.kind == Kind::Pod && pods::is_ready(object) {
-                    let since = pods::condition(object, "Ready").and_then(|it| it["lastTransitionTime"].as_str());
-                    let ago = since
-                        .and_then(|since| since.parse::<Timestamp>().ok())
-                        .and_then(|since| Duration::try_from(now.wall.duration_since(since)).ok())
-                        .unwrap_or_default();
-                    index
-                        .ready_since
-                        .insert(object.uid(), now.monotonic.saturating_sub(ago));
-                }
             }
         }
+        index.before = None;
         index.set_desired(view, desired, proven, &mut touched);
         for object in leaving {
             index.removals.add(view, &object);
@@ -259,12 +257,13 @@ impl Index {
                 }
             }
             Kind::Deployment => {
-                let progress = new.and_then(|new| pods::condition(new, "Progressing")?["lastUpdateTime"].as_str());
                 if let Some(object) = new.or(old) {
-                    match progress {
-                        Some(at) if self.progress.get(&object.uid()).is_some_and(|(seen, _)| seen == at) => {}
-                        Some(at) => drop(self.progress.insert(object.uid(), (at.to_owned(), now.monotonic))),
-                        None => drop(self.progress.remove(&object.uid())),
+                    let uid = object.uid();
+                    let stamp = new.and_then(|new| stamp(new, "Progressing", "lastUpdateTime"));
+                    match (stamp, &self.before) {
+                        (None, _) => self.progress.end(&uid),
+                        (stamp, None) => self.progress.begin(uid, stamp, now),
+                        (stamp, Some(before)) => self.progress.find(uid, stamp, &before.1, now),
                     }
                 }
             }
@@ -327,7 +326,7 @@ impl Index {
             && old.uid() != uid
         {
             self.cluster.put_pod(key, &old.uid(), None);
-            self.ready_since.remove(&old.uid());
+            self.ready.end(&old.uid());
         }
         if self.cluster.put_pod(key, &uid, new) {
             self.retry_parked = true;
@@ -345,9 +344,13 @@ impl Index {
         }
         match new {
             Some(new) if pods::is_ready(new) => {
-                self.ready_since.entry(uid).or_insert(now.monotonic);
+                let stamp = stamp(new, "Ready", "lastTransitionTime");
+                match &self.before {
+                    None => self.ready.begin(uid, stamp, now),
+                    Some(before) => self.ready.find(uid, stamp, &before.0, now),
+                }
             }
-            _ => drop(self.ready_since.remove(&uid)),
+            _ => self.ready.end(&uid),
         }
         let created = object.meta.creation_timestamp.as_ref().map(|time| time.0);
         let place = (created, key.clone());
@@ -406,7 +409,7 @@ impl Index {
     }
 
     pub(crate) fn ready_since(&self, uid: &Uid) -> Option<Duration> {
-        self.ready_since.get(uid).copied()
+        self.ready.since(uid)
     }
 
     /// When (monotonic) a failed pod may be replaced, if it is not at once.
@@ -416,7 +419,7 @@ impl Index {
     }
 
     pub(crate) fn progress_seen(&self, deployment: &Object) -> Option<Duration> {
-        self.progress.get(&deployment.uid()).map(|(_, since)| *since)
+        self.progress.since(&deployment.uid())
     }
 
     pub(crate) fn undeclared(&self) -> &BTreeSet<Key> {
@@ -456,6 +459,11 @@ fn place(pod: &Object) -> Option<(Uid, Arc<str>, &str)> {
         None => return None,
     };
     Some((owner.uid.as_str().into(), place, revision::mark_of(pod).unwrap_or("")))
+}
+
+/// A time that the server wrote into a condition.
+fn stamp(object: &Object, condition: &str, field: &str) -> Option<Timestamp> {
+    pods::condition(object, condition)?[field].as_str()?.parse().ok()
 }
 
 fn remove_from<K: Ord>(map: &mut BTreeMap<K, BTreeSet<Key>>, at: &K, key: &Key) {

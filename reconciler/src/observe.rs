@@ -12,8 +12,8 @@ use schemas::{Key, Kind, Now, Object, Uid, Unit, kind::KINDS, labels};
 use store::{Heartbeats, Store, View};
 
 use crate::{
-    deployment, events, faults::Faults, garbage, index::Index, namespace, nodes, pod_garbage, pods, release, replicaset, report,
-    revision, scheduler,
+    deployment, events, faults::Faults, garbage, index::Index, namespace, nodes, pod_garbage, pods, release,
+    replicaset, report, revision, scheduler,
 };
 
 pub(crate) use workloads::daemon_set;
@@ -303,7 +303,9 @@ pub(crate) fn report(
             .map(|live| current_pods(view, live))
             .unwrap_or_default();
         world.objects.push(report::Seen {
-            was_healthy: row.as_ref().is_some_and(|row| store.was_healthy(key, row.hash)),
+            marked: row
+                .as_ref()
+                .is_some_and(|row| store.last_healthy(key).is_some_and(|mark| mark.content == row.hash)),
             released: index.released.content(key),
             trouble: faults.reason(key).or_else(|| index.released.reason(key).cloned()),
             key: key.clone(),

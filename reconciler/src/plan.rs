@@ -5,8 +5,8 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use schemas::{ContentHash, Key, Object, event::EventSpec, report::Report};
-use store::{Class, Op, Write, desired::Confirmation};
+use schemas::{Key, Object, event::EventSpec, report::Report};
+use store::{Class, Mark, Op, Write, desired::Confirmation};
 
 /// What one controller wants done about one key (or one batch of keys), and why.
 #[derive(Clone, Debug, Default)]
@@ -34,8 +34,8 @@ pub enum Step {
     },
     /// Keeps a person's word that a set of deletions is meant.
     Confirm(Confirmation),
-    /// Notes that these contents have been healthy once.
-    MarkHealthy(Vec<(Key, ContentHash)>),
+    /// Notes that these contents have been healthy.
+    MarkHealthy(Vec<(Key, Mark)>),
     Publish(Arc<Report>),
 }
 

@@ -20,7 +20,7 @@ use schemas::{
     shared::SharedMap,
 };
 use serde_json::{Value, json};
-use store::{Desired, DesiredRow};
+use store::{Desired, DesiredRow, Mark};
 
 use crate::{
     faults,
@@ -46,8 +46,8 @@ pub struct Seen {
     pub released: Option<ContentHash>,
     /// Why the release did not go through.
     pub trouble: Option<Reason>,
-    /// Its current content was healthy once.
-    pub was_healthy: bool,
+    /// Its current content is noted as the newest that was healthy.
+    pub marked: bool,
 }
 
 /// What is looked at in one go.
@@ -116,7 +116,7 @@ impl Tracker {
         let mut healthy = Vec::new();
         let mut touched = BTreeSet::new();
         for seen in &world.objects {
-            if self.look_at(seen, now, &mut plan, &mut healthy) {
+            if self.look_at(seen, &world.desired, now, &mut plan, &mut healthy) {
                 touched.insert(Unit::of(&seen.key));
             }
         }
@@ -151,7 +151,14 @@ impl Tracker {
     }
 
     /// True when what its unit is summed up from has changed.
-    fn look_at(&mut self, seen: &Seen, now: Now, plan: &mut Plan, healthy: &mut Vec<(Key, ContentHash)>) -> bool {
+    fn look_at(
+        &mut self,
+        seen: &Seen,
+        at: &Desired,
+        now: Now,
+        plan: &mut Plan,
+        healthy: &mut Vec<(Key, Mark)>,
+    ) -> bool {
         let unit = Unit::of(&seen.key);
         let Some(row) = &seen.row else {
             self.stalls.forget(&seen.key);
@@ -173,8 +180,14 @@ impl Tracker {
                 stale: true,
             }
         });
-        if new.outcome == Outcome::Converged && !seen.was_healthy {
-            healthy.push((seen.key.clone(), row.hash));
+        if new.outcome == Outcome::Converged && !seen.marked {
+            let mark = Mark {
+                content: row.hash,
+                commit: at.units.get(&unit).map_or(&row.commit, |at| &at.commit).clone(),
+                file: row.file.clone(),
+                line: row.line,
+            };
+            healthy.push((seen.key.clone(), mark));
         }
         let unit = match self.report.units.get_mut(&unit) {
             Some(unit) => unit,

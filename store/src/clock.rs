@@ -1,8 +1,12 @@
 //! The machine's clock, for those who bring no other.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use schemas::{Now, now::Clock};
+
+/// The monotonic clock of a process begins here, so that what began long before the process has its
+/// place on it.
+const BEGINNING: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 10);
 
 /// Reads the machine's wall clock and its monotonic clock.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +24,7 @@ impl Clock for SystemClock {
     fn now(&self) -> Now {
         Now {
             wall: jiff::Timestamp::now(),
-            monotonic: self.start.elapsed(),
+            monotonic: BEGINNING + self.start.elapsed(),
         }
     }
 }

@@ -82,6 +82,17 @@ pub struct Revision {
     pub dropped: u32,
 }
 
+/// A content that was healthy once, and a commit that declares it: there its document can be read as
+/// its author wrote it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    pub content: ContentHash,
+    pub commit: Commit,
+    pub file: Arc<str>,
+    /// The line of the document in its file, from 1.
+    pub line: u32,
+}
+
 /// A person's word that a set of deletions is meant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Confirmation {

@@ -38,7 +38,7 @@ use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 pub use clock::SystemClock;
-pub use desired::{Confirmation, Desired, DesiredRow, Revision, RevisionWrite, UnitAt};
+pub use desired::{Confirmation, Desired, DesiredRow, Mark, Revision, RevisionWrite, UnitAt};
 pub use heartbeat::Heartbeats;
 pub use memory::{Fault, MemoryLog};
 pub use office::{Office, Pace};
@@ -398,24 +398,43 @@ impl Store {
         self.inner.shared.reports.send_replace(Some(report));
     }
 
-    /// Notes that objects have been healthy with their current content, once and for all.
-    pub async fn mark_healthy(&self, keys: Vec<(Key, schemas::ContentHash)>) -> Result<(), Unavailable> {
-        let notes: Vec<Note> = {
+    /// Notes that these contents are the newest with which their objects have been healthy. Each object
+    /// is named once at most. A few contents are remembered for each declared object.
+    pub async fn mark_healthy(&self, mut marks: Vec<(Key, Mark)>) -> Result<(), Unavailable> {
+        {
             let known = self.inner.shared.notes.read();
-            keys.into_iter()
-                .filter(|(key, content)| !known.was_healthy(key, *content))
-                .map(|(key, content)| Note::Healthy { key, content })
-                .collect()
-        };
-        if notes.is_empty() {
+            let is_news = |key: &Key, mark: &Mark| {
+                let newest = known.last_healthy(key);
+                newest.is_none_or(|newest| newest.content != mark.content)
+            };
+            marks.retain(|(key, mark)| is_news(key, mark));
+        }
+        if marks.is_empty() {
             return Ok(());
         }
-        self.ask(Class::Controller, Ask::Notes(notes)).await.map(|_| ())
+        self.ask(Class::Controller, Ask::Healthy(marks)).await.map(|_| ())
     }
 
+    /// Whether an object has been healthy with this content, as far as that is remembered.
     #[must_use]
     pub fn was_healthy(&self, key: &Key, content: schemas::ContentHash) -> bool {
         self.inner.shared.notes.read().was_healthy(key, content)
+    }
+
+    /// The newest content with which an object was healthy.
+    #[must_use]
+    pub fn last_healthy(&self, key: &Key) -> Option<Mark> {
+        self.inner.shared.notes.read().last_healthy(key).cloned()
+    }
+
+    /// The contents with which an object was healthy, the newest first.
+    #[must_use]
+    pub fn healthy(&self, key: &Key) -> Vec<Mark> {
+        let notes = self.inner.shared.notes.read();
+        let marks = notes.healthy.get(key);
+        marks
+            .map(|marks| marks.iter().rev().cloned().collect())
+            .unwrap_or_default()
     }
 
     /// Confirms a set of deletions by its digest.

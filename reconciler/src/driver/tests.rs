@@ -107,7 +107,10 @@ impl Running {
             }
         };
         if tokio::time::timeout(Duration::from_secs(20), wait).await.is_err() {
-            panic!("{what}: not so after 20 s; report: {:#?}", self.store.reports().borrow());
+            panic!(
+                "{what}: not so after 20 s; report: {:#?}",
+                self.store.reports().borrow()
+            );
         }
     }
 
@@ -151,7 +154,9 @@ async fn a_plan_that_panics_backs_off_alone_and_is_told() {
         .wait("the sound one converges, and the fault is told", |running| {
             let faulty = running.reported(Kind::Deployment, "faulty");
             is(running.reported(Kind::Deployment, "sound"), Outcome::Converged)
-                && faulty.is_some_and(|it| it.1.contains("the deployment-controller met a fault of its own (faulty was"))
+                && faulty.is_some_and(|it| {
+                    it.1.contains("the deployment-controller met a fault of its own (faulty was")
+                })
                 && running.told("faulty")
         })
         .await;
@@ -176,9 +181,7 @@ async fn a_plan_that_panics_backs_off_alone_and_is_told() {
 async fn one_of_a_batch_that_panics_takes_no_other_with_it() {
     set_trip(Controller::Release, "poison");
     let running = Running::start().await;
-    running
-        .declare(["a", "b", "poison", "q", "z"].map(map).into())
-        .await;
+    running.declare(["a", "b", "poison", "q", "z"].map(map).into()).await;
     let there = |running: &Running, name: &str| {
         let key = Key::namespaced(Kind::ConfigMap, "default", name);
         running.store.get(&key).is_some()
@@ -193,7 +196,9 @@ async fn one_of_a_batch_that_panics_takes_no_other_with_it() {
     assert!(!there(&running, "poison"));
     assert!(end_trip(Controller::Release, "poison") < 20);
     running
-        .wait("it is released once the fault is gone", |running| there(running, "poison"))
+        .wait("it is released once the fault is gone", |running| {
+            there(running, "poison")
+        })
         .await;
     running.stop().await;
 }

@@ -40,7 +40,7 @@ impl Parts {
         let log = Arc::new(MemoryLog::default());
         let store = Store::open(log).await.expect("memory opens");
         let now = start();
-        let index = Index::build(&store.view(), store.desired(), |_| false, now);
+        let index = Index::build(&store.view(), store.desired(), |_| false, Index::default(), now);
         let mut parts = Self {
             index,
             store,
@@ -191,4 +191,42 @@ async fn a_look_costs_what_changed_however_much_is_declared() {
     let many = costs(100_000).await;
     assert_eq!(few, many, "visited entries at 1,000 and at 100,000 declared objects");
     assert!(many.iter().all(|visits| *visits < 200), "{many:?}");
+}
+
+#[tokio::test]
+async fn a_start_takes_over_how_long_things_have_lasted() {
+    let store = Store::open(Arc::new(MemoryLog::default())).await.expect("memory opens");
+    let now = start();
+    let ago = |seconds: i64| (now.wall - jiff::SignedDuration::from_secs(seconds)).to_string();
+    let object = |kind: &str, version: &str, status: serde_json::Value| {
+        let value = json!({"apiVersion": version, "kind": kind, "metadata": {"name": "a", "namespace": "a", "uid": kind},
+            "spec": {}, "status": {"conditions": [status]}});
+        Write::new(Op::Create(Object::from_value(value).expect("it is valid")))
+    };
+    let pod = object(
+        "Pod",
+        "v1",
+        json!({"type": "Ready", "status": "True", "lastTransitionTime": ago(50)}),
+    );
+    let rollout = json!({"type": "Progressing", "status": "True", "lastUpdateTime": ago(300)});
+    let rollout = object("Deployment", "apps/v1", rollout);
+    for answer in store.write(Class::Controller, vec![pod, rollout]).await {
+        answer.expect("it is written");
+    }
+    let lasted = |index: &Index, now: Now| {
+        let deployment = store
+            .get(&Key::namespaced(Kind::Deployment, "a", "a"))
+            .expect("it is there");
+        let since = [index.ready_since(&Uid::from("Pod")), index.progress_seen(&deployment)];
+        since.map(|since| (now.monotonic - since.expect("it is known")).as_secs())
+    };
+    let index = Index::build(&store.view(), store.desired(), |_| false, Index::default(), now);
+    assert_eq!(lasted(&index, now), [50, 300], "the downtime counts, and no more");
+    // Ten seconds later the cache is built anew, and the wall clock has been set back by an hour.
+    let later = Now {
+        wall: now.wall - jiff::SignedDuration::from_hours(1),
+        ..now.after(Duration::from_secs(10))
+    };
+    let index = Index::build(&store.view(), store.desired(), |_| false, index, later);
+    assert_eq!(lasted(&index, later), [60, 310]);
 }

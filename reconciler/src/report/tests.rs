@@ -42,7 +42,7 @@ fn seen(status: Value) -> Seen {
         pods: Vec::new(),
         released: Some(hash),
         trouble: None,
-        was_healthy: false,
+        marked: false,
     }
 }
 
@@ -92,7 +92,7 @@ fn a_stall_fails_after_its_time_and_success_ends_that() {
 fn nothing_new_publishes_nothing() {
     let mut tracker = Tracker::default();
     let mut healthy = ready();
-    healthy.was_healthy = true;
+    healthy.marked = true;
     assert_eq!(tracker.look(&world(vec![healthy.clone()]), after(0)).steps.len(), 1);
     assert!(tracker.look(&world(vec![healthy]), after(1)).is_empty());
 }

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use tokio_postgres::{Row, types::ToSql};
 
 use crate::{
-    desired::{Confirmation, Desired, DesiredRow, Revision},
+    desired::{Confirmation, Desired, DesiredRow, Mark, Revision},
     log::{Loaded, LogError},
     notes::Notes,
     watch::Change,
@@ -20,6 +20,7 @@ use crate::{
 use super::{
     commit::bit,
     connect::{Session, reading},
+    notes::KeptMark,
     seal::Sealer,
     signed, unsigned,
 };
@@ -214,12 +215,22 @@ async fn notes(session: &Session, sealer: &Sealer) -> Result<Notes, LogError> {
         "select kind, namespace, name, content, sealed from healthy",
         &[],
         |row| {
-            let hash = sealer.open("healthy", row.get(3), row.get(4))?;
-            let hash = hash
-                .try_into()
-                .map_err(|_| LogError::Foreign("a content hash has a wrong length".into()))?;
+            let kept = sealer.open("healthy", row.get(3), row.get(4))?;
+            let kept = match <[u8; 32]>::try_from(kept.as_slice()) {
+                // Marks were but a hash once; where the content was declared is not known of these.
+                Ok(hash) => KeptMark {
+                    mark: Mark {
+                        content: ContentHash(hash),
+                        commit: "".into(),
+                        file: "".into(),
+                        line: 0,
+                    },
+                    number: 0,
+                },
+                Err(_) => parse("a mark", &kept)?,
+            };
             let key = key(row.get(0), row.get(1), row.get(2))?;
-            notes.healthy.entry(key).or_default().insert(ContentHash(hash));
+            notes.healthy.entry(key).or_default().put(kept.number, &kept.mark);
             Ok(())
         },
     )
