@@ -13,7 +13,7 @@ use std::{
 
 use futures::FutureExt as _;
 use rustc_hash::FxHashMap;
-use schemas::{ContentHash, Key, Now, now::Clock};
+use schemas::{Commit, ContentHash, Key, Now, now::Clock};
 use store::{Change, DesiredRow, Mark, Scope, Store, Watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -29,7 +29,8 @@ use crate::{
     plan::{Plan, Reason, Step},
     pod_garbage,
     queue::{Controller, Queue, Work},
-    release, replicaset, report, scheduler,
+    release::{self, waves},
+    replicaset, report, scheduler,
 };
 
 /// How many plans run side by side.
@@ -119,6 +120,10 @@ fn plan(world: World, works: &[Work], now: Now, ids: &mut Ids) -> Plan {
     world.plan(now, ids)
 }
 
+fn gates_skipped(store: &Store) -> Option<Commit> {
+    serde_json::from_value(store.document(store::SKIP_GATES)?).ok()
+}
+
 /// Whether a row's content has been healthy once.
 fn proven(store: &Store) -> impl Fn(&DesiredRow) -> bool {
     |row| store.was_healthy(&row.key, row.hash)
@@ -183,12 +188,15 @@ impl Driver {
         revisions.mark_unchanged();
         let mut confirmations = self.store.confirmation_changes();
         confirmations.mark_unchanged();
+        let mut documents = self.store.document_changes();
+        documents.mark_unchanged();
         let now = self.clock.now();
         let version = {
             let view = self.store.view();
             let proven = proven(&self.store);
             let before = std::mem::take(&mut self.index);
             self.index = Index::build(&view, self.store.desired(), proven, before, now);
+            self.index.skip_gates = gates_skipped(&self.store);
             self.queue = Queue::default();
             for work in self.index.everything(&view) {
                 self.queue.add(work);
@@ -239,6 +247,7 @@ impl Driver {
                     self.index.deletions = None;
                     self.queue.add(Work::all(Controller::Release));
                 }
+                Ok(()) = documents.changed() => self.take_documents(),
                 Some(finished) = self.running.join_next(), if !self.running.is_empty() => match finished {
                     Ok(finished) => self.finish(finished),
                     Err(error) => {
@@ -293,6 +302,18 @@ impl Driver {
         }
         // What an earlier wave waited for may have been reverted or removed.
         self.look_at_gate();
+    }
+
+    /// What people and other parts of the server have said may have changed.
+    fn take_documents(&mut self) {
+        let skip = gates_skipped(&self.store);
+        if skip != self.index.skip_gates {
+            self.index.skip_gates = skip;
+            for key in self.index.released.held_up() {
+                self.queue.add(Work::new(Controller::Release, key));
+            }
+            self.look_at_gate();
+        }
     }
 
     /// The periodic look goes through the queue a little at a time.
@@ -531,7 +552,7 @@ impl Driver {
             if let (Some(row), Some(content)) = (desired.rows.get(key), contents.get(key)) {
                 match failure.filter(|failure| failure.failed.contains(key)) {
                     Some(failure) if failure.retry() == Retry::Stalled => {
-                        released.trouble(row, Reason::new("Refused", failure.error.to_string()));
+                        released.trouble(key, Reason::new("Refused", failure.error.to_string()));
                     }
                     Some(_) => {}
                     None => released.done(key, *content, row.hash),
@@ -540,10 +561,19 @@ impl Driver {
             self.queue.add(Work::new(Controller::Report, key.clone()));
         }
         for (key, reason) in &plan.waiting {
-            if let Some(row) = desired.rows.get(key) {
-                released.trouble(row, reason.clone());
+            let Some(row) = self.index.desired.rows.get(key).cloned() else {
+                continue;
+            };
+            self.index.released.trouble(key, reason.clone());
+            if reason.word == waves::DEPENDS_ON {
+                match self.index.blocker(&row) {
+                    Some(target) => self.index.released.wait_for(key, &target),
+                    // What it waited for has become healthy meanwhile.
+                    None => self.queue.add(Work::new(Controller::Release, key.clone())),
+                }
             }
         }
+        let released = &self.index.released;
         if was_behind && released.behind(&[]).is_none() {
             // What is no longer declared has waited for this.
             self.queue.add(Work::all(Controller::Release));
@@ -553,10 +583,18 @@ impl Driver {
     }
 
     fn note_health(&mut self, healthy: &[(Key, Mark)]) {
-        let Index { desired, unproven, .. } = &mut self.index;
+        let Index {
+            desired,
+            unproven,
+            released,
+            ..
+        } = &mut self.index;
         for (key, mark) in healthy {
             if let Some(row) = desired.rows.get(key).filter(|row| row.hash == mark.content) {
                 unproven.prove(row);
+                for waiting in released.waiting_for(key) {
+                    self.queue.add(Work::new(Controller::Release, waiting.clone()));
+                }
             }
         }
         self.look_at_gate();
@@ -564,7 +602,7 @@ impl Driver {
 
     /// Rows of later waves may go on, or wait for something else.
     fn look_at_gate(&mut self) {
-        let gate = self.index.unproven.gate().cloned();
+        let gate = self.index.gate().cloned();
         for key in self.index.released.stand(gate.as_ref()) {
             self.queue.add(Work::new(Controller::Release, key));
         }

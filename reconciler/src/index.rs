@@ -14,7 +14,7 @@ use std::{
 
 use jiff::Timestamp;
 use rustc_hash::FxHashMap;
-use schemas::{Key, Kind, Now, Object, Uid, Unit, shared::Difference};
+use schemas::{Commit, Key, Kind, Now, Object, Uid, Unit, shared::Difference};
 use store::{Change, Desired, DesiredRow, View};
 
 use crate::{
@@ -51,6 +51,8 @@ pub(crate) struct Index {
     pub(crate) had_node: bool,
     /// What of the declared was never healthy.
     pub(crate) unproven: waves::Unproven,
+    /// The commit for which gates do not count.
+    pub(crate) skip_gates: Option<Commit>,
     /// What of the declared is released.
     pub(crate) released: Released,
     /// Pods and ReplicaSets that nobody controls, by namespace.
@@ -159,6 +161,8 @@ impl Index {
             touched.push(Work::new(Controller::Report, key.clone()));
         };
         for difference in old.rows.differences(&desired.rows) {
+            let (Difference::Added(key, _) | Difference::Changed(key, ..) | Difference::Removed(key, _)) = difference;
+            self.released.waiting_for(key).for_each(&mut put);
             let (key, before, row) = match difference {
                 Difference::Added(key, row) => (key, None, row),
                 Difference::Changed(key, before, row) => (key, Some(before), row),
@@ -432,6 +436,27 @@ impl Index {
             .iter()
             .map(|(unit, keys)| (unit.clone(), keys.len()))
             .collect()
+    }
+
+    /// Gates do not count for the newest commit, because a person said so.
+    fn skips_gates(&self) -> bool {
+        self.skip_gates.is_some() && self.skip_gates == self.desired.commit
+    }
+
+    /// What later waves wait for.
+    pub(crate) fn gate(&mut self) -> Option<&waves::Gate> {
+        if self.skips_gates() {
+            return None;
+        }
+        self.unproven.gate()
+    }
+
+    /// What this row waits for.
+    pub(crate) fn blocker(&self, row: &DesiredRow) -> Option<Key> {
+        if self.skips_gates() {
+            return None;
+        }
+        self.unproven.blocker(row, |key| self.desired.rows.get(key))
     }
 
     /// The oldest finished pods beyond the limit.

@@ -37,9 +37,13 @@ pub(crate) fn namespace(view: &View<'_>, key: &Key) -> namespace::World {
 
 /// A batch of declared (or no longer declared) keys.
 pub(crate) fn release(store: &Store, view: &View<'_>, index: &mut Index, keys: &[Key], now: Now) -> release::World {
-    let gate = index.unproven.gate().cloned();
+    let gate = index.gate().cloned();
     let desired = index.desired.clone();
     let rows: Vec<_> = keys.iter().filter_map(|key| desired.rows.get(key).cloned()).collect();
+    let blockers = rows
+        .iter()
+        .filter_map(|row| Some((row.key.clone(), index.blocker(row)?)))
+        .collect();
     let live = rows
         .iter()
         .filter_map(|row| Some((row.key.clone(), view.get(&row.key)?.clone())))
@@ -56,6 +60,7 @@ pub(crate) fn release(store: &Store, view: &View<'_>, index: &mut Index, keys: &
         live,
         namespaces,
         gate,
+        blockers,
         behind: index.released.behind(keys),
         deletions: verdict(store, view, index, now),
         scaled: keys.iter().filter(|key| index.scaled.contains(key)).cloned().collect(),

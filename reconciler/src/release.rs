@@ -14,7 +14,7 @@ use std::{
 };
 
 use rustc_hash::FxHashMap;
-use schemas::{Key, Kind, Now, Object, labels};
+use schemas::{Key, Kind, Now, Object, labels, rollout};
 use store::{Class, DesiredRow, Write};
 
 pub use crate::released::Behind;
@@ -38,6 +38,8 @@ pub struct World {
     pub scaled: BTreeSet<Key>,
     /// Later waves than this wait, and for what.
     pub gate: Option<waves::Gate>,
+    /// Rows that wait for an object that they depend on.
+    pub blockers: BTreeMap<Key, Key>,
     /// Rows beside those of this batch whose newest content is not released: deletions come later.
     pub behind: Option<Behind>,
     /// What of the undeclared may go.
@@ -50,7 +52,7 @@ const SOURCE: &str = "release-controller";
 pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
     let mut plan = Plan::default();
     let mut rows: Vec<&Arc<DesiredRow>> = world.rows.iter().collect();
-    rows.sort_by_cached_key(|row| (waves::wave(&row.content), order(row.key.kind), row.key.clone()));
+    rows.sort_by_cached_key(|row| (rollout::wave(&row.content), order(row.key.kind), row.key.clone()));
     let mut writes = Vec::new();
     // Namespaces that are there or come with this plan.
     let declared: BTreeSet<Arc<str>> = world
@@ -61,12 +63,21 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
         .collect();
     let mut made = BTreeSet::new();
     for row in rows {
-        let wave = waves::wave(&row.content);
+        let wave = rollout::wave(&row.content);
         let changes = || change::change(row, world.live.get(&row.key), world.scaled.contains(&row.key), now);
-        if let Some(gate) = world.gate.as_ref().filter(|gate| wave > gate.wave) {
+        let gate = world.gate.as_ref().filter(|gate| wave > gate.wave);
+        let gate = gate.map(|gate| (waves::WAVE, gate.to_string()));
+        let blocker = world.blockers.get(&row.key);
+        let blocker = blocker.map(|key| {
+            (
+                waves::DEPENDS_ON,
+                format!("waits for {key}, which has not been healthy yet"),
+            )
+        });
+        if let Some((word, message)) = gate.or(blocker) {
             // What is as declared already, by a revert, has nothing to wait for.
             if !matches!(changes(), Change::None) {
-                plan.wait(row.key.clone(), waves::WORD, gate.to_string());
+                plan.wait(row.key.clone(), word, message);
             }
             continue;
         }
@@ -122,8 +133,9 @@ fn delete(plan: &mut Plan, verdict: &budget::Verdict, now: Now) {
     plan.writes(Class::Git, "deleting what is no longer declared", writes);
 }
 
-/// What others need comes first: namespaces, then what pods read, then what makes pods.
-fn order(kind: Kind) -> u8 {
+/// Within a wave, kinds come in this order: what others need first, namespaces, then what pods read,
+/// then what makes pods.
+pub(crate) fn order(kind: Kind) -> u8 {
     match kind {
         Kind::Namespace => 0,
         Kind::PriorityClass | Kind::StorageClass | Kind::ResourceQuota | Kind::LimitRange => 1,

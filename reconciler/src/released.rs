@@ -16,7 +16,10 @@ pub(crate) struct Released {
     /// Declared objects whose newest content is not released. Deletions wait for them.
     behind: BTreeSet<Key>,
     /// Those of them that wait for an earlier wave.
-    gated: BTreeMap<i64, BTreeSet<Key>>,
+    gated: BTreeSet<Key>,
+    /// Those of them that wait for an object, by that object and by themselves.
+    waiting: FxHashMap<Key, BTreeSet<Key>>,
+    waits_for: FxHashMap<Key, Key>,
     gate: Option<waves::Gate>,
 }
 
@@ -70,29 +73,42 @@ impl Released {
     }
 
     /// A release did not go through, or waits.
-    pub(crate) fn trouble(&mut self, row: &DesiredRow, reason: Reason) {
-        self.contents.remove(&row.key);
-        self.clear(&row.key);
-        self.behind.insert(row.key.clone());
-        if reason.word == waves::WORD {
-            self.gated
-                .entry(waves::wave(&row.content))
-                .or_default()
-                .insert(row.key.clone());
+    pub(crate) fn trouble(&mut self, key: &Key, reason: Reason) {
+        self.contents.remove(key);
+        self.clear(key);
+        self.behind.insert(key.clone());
+        if reason.word == waves::WAVE {
+            self.gated.insert(key.clone());
         }
-        self.troubles.insert(row.key.clone(), reason);
+        self.troubles.insert(key.clone(), reason);
+    }
+
+    /// What waits in trouble waits for `target`.
+    pub(crate) fn wait_for(&mut self, key: &Key, target: &Key) {
+        self.waiting.entry(target.clone()).or_default().insert(key.clone());
+        self.waits_for.insert(key.clone(), target.clone());
+    }
+
+    /// Who must be looked at because `target` has changed or become healthy.
+    pub(crate) fn waiting_for(&self, target: &Key) -> impl Iterator<Item = &Key> {
+        self.waiting.get(target).into_iter().flatten()
+    }
+
+    /// Everyone who waits at a gate or for an object.
+    pub(crate) fn held_up(&self) -> Vec<Key> {
+        self.gated.iter().chain(self.waits_for.keys()).cloned().collect()
     }
 
     fn clear(&mut self, key: &Key) {
-        if self
-            .troubles
-            .remove(key)
-            .is_some_and(|reason| reason.word == waves::WORD)
+        self.troubles.remove(key);
+        self.gated.remove(key);
+        if let Some(target) = self.waits_for.remove(key)
+            && let Some(waiting) = self.waiting.get_mut(&target)
         {
-            self.gated.retain(|_, keys| {
-                keys.remove(key);
-                !keys.is_empty()
-            });
+            waiting.remove(key);
+            if waiting.is_empty() {
+                self.waiting.remove(&target);
+            }
         }
     }
 
@@ -120,14 +136,14 @@ impl Released {
         Some(Behind { first, count })
     }
 
-    /// Takes the gate as it is now, and tells who must be looked at because of it: all that wait, when
-    /// it names another object; those that may go on, when it opens.
+    /// Takes the gate as it is now, and tells who must be looked at because of it: all that wait at it,
+    /// if it has changed.
     pub(crate) fn stand(&mut self, gate: Option<&waves::Gate>) -> Vec<Key> {
         if self.gate.as_ref() == gate {
             return Vec::new();
         }
         self.gate = gate.cloned();
-        self.gated.values().flatten().cloned().collect()
+        self.gated.iter().cloned().collect()
     }
 }
 
@@ -168,7 +184,7 @@ mod tests {
         assert_eq!(released.behind(&[]), None);
         released.lost(&one.key);
         assert_eq!(released.behind(&[]).map(|behind| behind.first), Some(one.key.clone()));
-        released.trouble(&one, Reason::new("Refused", "no"));
+        released.trouble(&one.key, Reason::new("Refused", "no"));
         released.declare(&one);
         assert_eq!(released.behind(&[]).map(|behind| behind.count), Some(1));
     }
@@ -181,11 +197,16 @@ mod tests {
             wave: 0,
             waits_for: two.key.clone(),
         };
-        released.trouble(&one, Reason::new(waves::WORD, gate.to_string()));
+        released.trouble(&one.key, Reason::new(waves::WAVE, gate.to_string()));
         assert_eq!(released.stand(Some(&gate)), [one.key.clone()]);
         assert!(released.stand(Some(&gate)).is_empty(), "it is as it was");
         assert_eq!(released.stand(None), [one.key.clone()]);
         released.done(&one.key, one.hash, one.hash);
         assert!(released.stand(Some(&gate)).is_empty(), "nobody waits");
+        released.trouble(&one.key, Reason::new(waves::DEPENDS_ON, "it waits"));
+        released.wait_for(&one.key, &two.key);
+        assert!(released.waiting_for(&two.key).eq([&one.key]));
+        released.forget(&one.key);
+        assert_eq!(released.waiting_for(&two.key).count(), 0);
     }
 }

@@ -26,6 +26,7 @@ use crate::{
     faults,
     plan::{Plan, Reason, Step},
     pods,
+    release::waves,
 };
 use stalls::{Stalls, Verdict};
 
@@ -226,7 +227,7 @@ impl Tracker {
             (Some(trouble), _) => {
                 let waits = matches!(
                     trouble.word,
-                    "Wave" | "Terminating" | "NamespaceTerminating" | "Replaced"
+                    waves::WAVE | waves::DEPENDS_ON | "Terminating" | "NamespaceTerminating" | "Replaced"
                 );
                 (Outcome::Progressing, trouble.to_string(), !waits)
             }

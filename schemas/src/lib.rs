@@ -20,6 +20,7 @@ pub mod openapi;
 pub mod patch;
 pub mod quantity;
 pub mod report;
+pub mod rollout;
 pub mod selector;
 pub mod shared;
 mod structure;

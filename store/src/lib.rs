@@ -107,6 +107,9 @@ impl Default for Options {
     }
 }
 
+/// The document that names the commit for which gates between waves do not count.
+pub const SKIP_GATES: &str = "skip-gates";
+
 /// A list and the version at which it was complete.
 #[derive(Clone, Debug)]
 pub struct List {
@@ -473,6 +476,21 @@ impl Store {
     #[must_use]
     pub fn document(&self, name: &str) -> Option<Value> {
         self.inner.shared.notes.read().documents.get(name).cloned()
+    }
+
+    /// Documents whose names begin so, by the rest of their names.
+    #[must_use]
+    pub fn documents(&self, prefix: &str) -> Vec<(String, Value)> {
+        let notes = self.inner.shared.notes.read();
+        let from = notes.documents.range(prefix.to_owned()..);
+        from.map_while(|(name, value)| Some((name.strip_prefix(prefix)?.to_owned(), value.clone())))
+            .collect()
+    }
+
+    /// Wakes when a document was put or removed.
+    #[must_use]
+    pub fn document_changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.inner.shared.documents.subscribe()
     }
 
     /// Replaces a document, or removes it. The last one to write wins.

@@ -26,6 +26,8 @@ pub(crate) struct Shared {
     pub(crate) revision: watch::Sender<u64>,
     /// How many confirmations are kept.
     pub(crate) confirmations: watch::Sender<usize>,
+    /// Counts changes of documents.
+    pub(crate) documents: watch::Sender<u64>,
     pub(crate) reports: watch::Sender<Option<Arc<Report>>>,
 }
 
@@ -61,6 +63,7 @@ impl Shared {
             notes: RwLock::new(notes),
             wakes: Wakes::default(),
             heartbeats,
+            documents: watch::Sender::new(0),
             reports: watch::Sender::new(None),
         }
     }

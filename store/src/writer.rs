@@ -15,6 +15,7 @@ use crate::{
     intern::Interner,
     judge::Judge,
     log::{Batch, Loaded, Log, LogError, Standing},
+    notes::Note,
     office::{Office, Pace, Standpoint, millis},
     queue::{Answers, Job, Queue},
     ring::RingLimits,
@@ -303,6 +304,7 @@ impl Writer {
         self.shared.wakes.wake_all();
         self.shared.revision.send_replace(revision);
         self.shared.confirmations.send_replace(confirmations);
+        self.shared.documents.send_modify(|count| *count += 1);
     }
 
     fn apply(&mut self, batch: &Batch, now: Now) {
@@ -328,6 +330,10 @@ impl Writer {
                 *seen = revision;
                 newer
             });
+            let document = |note: &Note| matches!(note, Note::Document { .. });
+            if batch.notes.iter().any(document) {
+                self.shared.documents.send_modify(|count| *count += 1);
+            }
             self.shared.confirmations.send_if_modified(|seen| {
                 let more = *seen != confirmations;
                 *seen = confirmations;

@@ -84,6 +84,7 @@ impl Release {
                 .map(|(key, object)| (key.name.clone(), object.clone()))
                 .collect(),
             gate: None,
+            blockers: BTreeMap::new(),
             behind: None,
             deletions: Arc::new(budget::judge(&self.desired, &undeclared, self.sim.now)),
         }

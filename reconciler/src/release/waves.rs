@@ -1,16 +1,19 @@
-//! Waves: objects of a later wave wait until those of earlier waves have been healthy once.
+//! Gates: objects of a later wave wait until those of earlier waves have been healthy once, and an
+//! object until those that it depends on have been.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    sync::Arc,
 };
 
-use schemas::{Key, labels};
-use serde_json::Value;
+use schemas::{Key, rollout};
 use store::DesiredRow;
 
 /// The word of the reason why an object of a later wave waits.
-pub(crate) const WORD: &str = "Wave";
+pub(crate) const WAVE: &str = "Wave";
+/// The word of the reason why an object waits for another that it depends on.
+pub(crate) const DEPENDS_ON: &str = "DependsOn";
 
 /// What later waves wait for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,16 +34,6 @@ impl fmt::Display for Gate {
     }
 }
 
-/// The wave that a manifest is in: 0 unless its annotation says otherwise.
-#[must_use]
-pub fn wave(content: &Value) -> i64 {
-    let annotation = &content["metadata"]["annotations"][labels::WAVE];
-    annotation
-        .as_str()
-        .and_then(|wave| wave.trim().parse().ok())
-        .unwrap_or(0)
-}
-
 /// Declared objects whose current content has never been healthy, by wave, kept up change by change.
 #[derive(Debug, Default)]
 pub(crate) struct Unproven {
@@ -52,11 +45,11 @@ impl Unproven {
     /// Takes a declaration's change over. `proven`: the new content has been healthy once.
     pub(crate) fn declare(&mut self, old: Option<&DesiredRow>, new: Option<&DesiredRow>, proven: bool) {
         if let Some(old) = old {
-            self.remove(wave(&old.content), &old.key);
+            self.remove(rollout::wave(&old.content), &old.key);
         }
         if let Some(new) = new.filter(|_| !proven) {
             self.waves
-                .entry(wave(&new.content))
+                .entry(rollout::wave(&new.content))
                 .or_default()
                 .insert(new.key.clone());
         }
@@ -64,7 +57,23 @@ impl Unproven {
 
     /// The current content of a row was healthy.
     pub(crate) fn prove(&mut self, row: &DesiredRow) {
-        self.remove(wave(&row.content), &row.key);
+        self.remove(rollout::wave(&row.content), &row.key);
+    }
+
+    /// The first object that a row depends on and whose current content has never been healthy.
+    /// `declared` finds the row of an object; one that is not declared holds nobody up.
+    pub(crate) fn blocker<'a>(
+        &self,
+        row: &DesiredRow,
+        declared: impl Fn(&Key) -> Option<&'a Arc<DesiredRow>>,
+    ) -> Option<Key> {
+        let waits = |target: &Key| declared(target).is_some_and(|target| self.contains(target));
+        rollout::depends_on(&row.key, &row.content).into_iter().find(waits)
+    }
+
+    fn contains(&self, row: &DesiredRow) -> bool {
+        let wave = self.waves.get(&rollout::wave(&row.content));
+        wave.is_some_and(|keys| keys.contains(&row.key))
     }
 
     fn remove(&mut self, wave: i64, key: &Key) {
@@ -95,9 +104,7 @@ impl Unproven {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use schemas::{Commit, ContentHash, Kind, Unit};
+    use schemas::{Commit, ContentHash, Kind, Unit, labels};
     use serde_json::json;
 
     use super::*;
@@ -112,6 +119,22 @@ mod tests {
             line: 1,
             commit: Commit::from("c"),
         }
+    }
+
+    #[test]
+    fn a_row_is_blocked_by_what_it_depends_on_while_that_was_never_healthy() {
+        let mut web = row("web", "0");
+        web.content =
+            Arc::new(json!({"metadata": {"annotations": {labels::DEPENDS_ON: "ConfigMap/db,ConfigMap/gone"}}}));
+        let db = Arc::new(row("db", "-1"));
+        let declared = |key: &Key| (*key == db.key).then_some(&db);
+        let mut unproven = Unproven::default();
+        assert_eq!(unproven.blocker(&web, declared), None, "it was healthy");
+        unproven.declare(None, Some(&db), false);
+        assert_eq!(unproven.blocker(&web, declared), Some(db.key.clone()));
+        assert_eq!(unproven.blocker(&web, |_| None), None, "it is not declared any more");
+        unproven.prove(&db);
+        assert_eq!(unproven.blocker(&web, declared), None);
     }
 
     #[test]
