@@ -35,6 +35,7 @@ use crate::{
     reporter::Reporter,
     reporting::back_off,
     runtime::{ContainerId, Found, RuntimeEvent},
+    sampling::Running,
     sessions::LogQuestion,
     state::Head,
     volumes,
@@ -78,6 +79,10 @@ pub(crate) enum Message {
     FindLog {
         question: LogQuestion,
         reply: oneshot::Sender<Result<ContainerId, SessionRefusal>>,
+    },
+    /// The running containers are to be measured.
+    ListRunning {
+        reply: oneshot::Sender<Vec<Running>>,
     },
     /// What the server knows of pods that it was asked about.
     Fates {
@@ -231,6 +236,9 @@ impl Agent {
             }
             Message::FindLog { question, reply } => {
                 let _ = reply.send(self.find_log(&question));
+            }
+            Message::ListRunning { reply } => {
+                let _ = reply.send(self.running());
             }
             Message::Fates { asked, told } => self.fates(&asked, told),
             Message::Settle { uid, order, reply } => {

@@ -18,6 +18,7 @@ use crate::{
     observed::Owner,
     pod::Pod,
     podfiles::{self, NameService},
+    pressure::{Pressures, Thresholds},
     range::{Pool, RangeError},
     runtime::{Bind, Image, NetworkSpec, Runtime, RuntimeInfo},
     state::{State, private_dir, replace_file},
@@ -51,6 +52,9 @@ pub(crate) struct Host {
     /// Whether the routes of this machine are those of the runtime: not in a simulation.
     pub checks_routes: bool,
     pub least_oom_score: i64,
+    /// From where on the node is under pressure.
+    pub thresholds: Thresholds,
+    pub pressures: RwLock<Pressures>,
     /// CPU in thousandths and memory in bytes that pods may have.
     pub allocatable: RwLock<(i64, i64)>,
 }

@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use crate::pressure::Thresholds;
+
 /// What an agent is told when it starts.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -28,6 +30,8 @@ pub struct Options {
     pub host_ip: Option<IpAddr>,
     pub cluster_dns: Option<IpAddr>,
     pub cluster_domain: String,
+    /// From where on the node is under pressure.
+    pub thresholds: Thresholds,
     /// Names the machine; read from the system where none is given.
     pub machine_id: Option<String>,
 }
@@ -47,6 +51,7 @@ impl Options {
             host_ip: None,
             cluster_dns: None,
             cluster_domain: "cluster.local".to_owned(),
+            thresholds: Thresholds::default(),
             machine_id: None,
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Everything above this trait is the same for both, so that the whole agent can be simulated.
 
-use std::{collections::BTreeMap, fmt, net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, net::Ipv4Addr, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -277,6 +277,45 @@ pub struct RuntimeInfo {
     pub root: String,
 }
 
+/// What a container or a machine used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Nanoseconds of CPU since it began.
+    pub cpu: u64,
+    /// Bytes of memory that cannot be taken back without harm: all but page cache that was not used for a
+    /// while.
+    pub memory: u64,
+}
+
+/// Room in a file system.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Space {
+    pub bytes: u64,
+    pub bytes_free: u64,
+    pub inodes: u64,
+    pub inodes_free: u64,
+}
+
+/// Processes and threads of a machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pids {
+    pub used: u64,
+    pub most: u64,
+}
+
+/// The machine that containers run on, as far as it can be looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Machine {
+    pub usage: Option<Usage>,
+    /// Bytes.
+    pub memory_available: Option<u64>,
+    /// Where the agent keeps the pods' volumes.
+    pub node_space: Option<Space>,
+    /// Where images are.
+    pub image_space: Option<Space>,
+    pub pids: Option<Pids>,
+}
+
 /// What runs containers. Each operation is idempotent as far as its name allows.
 #[async_trait]
 pub trait Runtime: Send + Sync + 'static {
@@ -319,4 +358,9 @@ pub trait Runtime: Send + Sync + 'static {
     async fn create_network(&self, spec: &NetworkSpec) -> Result<(), RuntimeError>;
     async fn remove_network(&self, name: &str) -> Result<(), RuntimeError>;
     async fn info(&self) -> Result<RuntimeInfo, RuntimeError>;
+
+    /// What each of these containers used so far, in their order; none for one of which nothing is known.
+    async fn usage(&self, ids: &[ContainerId]) -> Result<Vec<Option<Usage>>, RuntimeError>;
+    /// The machine; `data` is where the agent keeps the pods' volumes.
+    async fn machine(&self, data: Option<&Path>) -> Result<Machine, RuntimeError>;
 }

@@ -9,7 +9,7 @@
 //! | `POST push/check`, `POST push/rollout` | admin | a verdict; lines of progress |
 //! | `GET unclaimed`, `POST unclaimed?node=&uid=&order=` | admin | pods that run without the server's having them |
 //! | `POST nodes/NAME/certificate` | bootstrap token | a signed certificate |
-//! | `nodes/NAME/{identity,register,stream,status,heartbeat,missing,sessions}` | that node | see [`schemas::node`] |
+//! | `nodes/NAME/{identity,register,stream,status,heartbeat,stats,missing,sessions}` | that node | see [`schemas::node`] |
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 

@@ -51,12 +51,14 @@ pub(crate) async fn answer(
             reports::take(front, node, batch).await
         }
         (&Method::POST, ["heartbeat"]) => heartbeat(front, node, &mut call).await,
+        (&Method::POST, ["stats"]) => stats(front, node, &mut call).await,
         (&Method::POST, ["missing"]) => missing::answer(front, node, &mut call).await,
         (&Method::GET, ["sessions"]) => Ok(sessions::listen(front, node)),
         (&Method::POST, ["sessions", id]) => sessions::answer(front, node, id, call).await,
         (
             _,
-            ["identity" | "register" | "stream" | "status" | "heartbeat" | "missing" | "sessions"] | ["sessions", _],
+            ["identity" | "register" | "stream" | "status" | "heartbeat" | "stats" | "missing" | "sessions"]
+            | ["sessions", _],
         ) => Err(ApiError::method_not_allowed()),
         _ => Err(ApiError::no_such_path()),
     }
@@ -232,6 +234,15 @@ async fn heartbeat(front: &Front, node: &str, call: &mut Call) -> Result<Respons
     };
     front.unclaimed.note(node, &beat.unclaimed_pods);
     write_status(front, &object, beat.status, Some(&beat.unclaimed_pods)).await?;
+    Ok(exchange::json(StatusCode::OK, &json!({})))
+}
+
+/// Keeps what a node and its containers use, in memory alone.
+async fn stats(front: &Front, node: &str, call: &mut Call) -> Result<Response, ApiError> {
+    let body = call.take_body(exchange::MAX_BODY).await?;
+    let stats = serde_json::from_slice(&body)
+        .map_err(|error| ApiError::bad_request(format!("the body is not what a node uses: {error}")))?;
+    front.store.usages().note(node, stats, front.clock.now());
     Ok(exchange::json(StatusCode::OK, &json!({})))
 }
 

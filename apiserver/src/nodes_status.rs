@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemas::{
-    Key, Kind, Now, Object,
+    Key, Kind, Now, Object, Uid,
     event::{self, EventSpec},
     node::PodReport,
 };
@@ -42,6 +42,9 @@ pub(crate) enum Step {
     Status(Value),
     /// Every container is gone and nothing else holds the object.
     Remove,
+    /// Every container is gone, and finalizers hold the object: its status, if it says something new.
+    /// From now on it waits for nothing but them.
+    Held(Option<Value>),
     /// The status is stored already.
     Nothing,
 }
@@ -64,10 +67,11 @@ pub(crate) fn judge(pod: Option<&Object>, report: &PodReport, node: &str, now: N
         return Ok(Step::Remove);
     }
     let status = merged(pod.status.as_deref(), &report.status, now);
-    Ok(match &pod.status {
-        Some(stored) if **stored == status => Step::Nothing,
-        _ => Step::Status(status),
-    })
+    let status = Some(status).filter(|status| pod.status.as_deref() != Some(status));
+    if report.terminated && pod.is_deleting() && pod.meta.deletion_grace_period_seconds != Some(0) {
+        return Ok(Step::Held(status));
+    }
+    Ok(status.map_or(Step::Nothing, Step::Status))
 }
 
 /// The reported status, with the conditions of others (the scheduler's, a disruption's) kept. When a
@@ -108,6 +112,7 @@ fn merged(stored: Option<&Value>, reported: &Value, now: Now) -> Value {
 /// Takes a batch. The answer names what was dropped and why; it comes after the rest is durable.
 pub(crate) async fn take(front: &Front, node: &str, batch: Vec<PodReport>) -> Result<Response, ApiError> {
     let mut writes = Vec::new();
+    let mut held = Vec::new();
     let mut dropped: Vec<(Key, String)> = Vec::new();
     let mut events = Vec::new();
     let now = front.clock.now();
@@ -120,13 +125,13 @@ pub(crate) async fn take(front: &Front, node: &str, batch: Vec<PodReport>) -> Re
                     continue;
                 }
                 Ok(Step::Nothing) => {}
-                Ok(Step::Status(status)) => {
-                    let op = Op::Status {
-                        key: report.key.clone(),
-                        status: Arc::new(status),
-                    };
-                    writes.push(Write::new(op).uid(report.uid.clone()));
+                Ok(Step::Held(status)) => {
+                    held.push((report.key.clone(), report.uid.clone()));
+                    if let Some(status) = status {
+                        writes.push(status_of(report, status));
+                    }
                 }
+                Ok(Step::Status(status)) => writes.push(status_of(report, status)),
                 Ok(Step::Remove) => {
                     let op = Op::Remove {
                         key: report.key.clone(),
@@ -148,6 +153,9 @@ pub(crate) async fn take(front: &Front, node: &str, batch: Vec<PodReport>) -> Re
     }
     let keys: Vec<Key> = writes.iter().map(key_of).collect();
     let (written, ()) = tokio::join!(write(front, writes), record(front, events));
+    for (key, uid) in held {
+        stopped(front, &key, &uid).await?;
+    }
     for (key, written) in keys.into_iter().zip(written) {
         match written {
             Ok(_) => {}
@@ -163,6 +171,43 @@ pub(crate) async fn take(front: &Front, node: &str, batch: Vec<PodReport>) -> Re
         .map(|(key, reason)| json!({"key": key, "reason": reason}))
         .collect();
     Ok(exchange::json(StatusCode::OK, &json!({"dropped": dropped})))
+}
+
+fn status_of(report: &PodReport, status: Value) -> Write {
+    let op = Op::Status {
+        key: report.key.clone(),
+        status: Arc::new(status),
+    };
+    Write::new(op).uid(report.uid.clone())
+}
+
+/// Notes that the containers of a pod in deletion are gone: its grace period is over, so that it goes
+/// with its last finalizer.
+async fn stopped(front: &Front, key: &Key, uid: &Uid) -> Result<(), ApiError> {
+    // Finalizers may come off at the same moment: then it is looked at again.
+    for _ in 0..8 {
+        let Some(pod) = front
+            .store
+            .get(key)
+            .filter(|pod| pod.uid() == *uid && pod.is_deleting())
+        else {
+            return Ok(());
+        };
+        let op = if pod.meta.finalizers.as_ref().is_none_or(Vec::is_empty) {
+            Op::Remove { key: key.clone() }
+        } else {
+            let mut stopped = Object::clone(&pod);
+            stopped.meta.deletion_grace_period_seconds = Some(0);
+            Op::Replace(stopped)
+        };
+        let write = Write::new(op).uid(uid.clone()).version(pod.version);
+        match front.store.write_one(Class::Status, write).await {
+            Err(WriteError::Unavailable(error)) => return Err(error.into()),
+            Err(WriteError::Conflict { .. }) => {}
+            Ok(_) | Err(_) => return Ok(()),
+        }
+    }
+    Ok(())
 }
 
 fn key_of(write: &Write) -> Key {
@@ -248,6 +293,9 @@ mod tests {
         let deleting = json!({"metadata": {"deletionTimestamp": "2024-01-01T00:00:00Z"}});
         let held = json!({"metadata": {"deletionTimestamp": "2024-01-01T00:00:00Z", "finalizers": ["f"]}});
         let running = json!({"status": {"phase": "Running"}});
+        let mut told = held.clone();
+        told["metadata"]["deletionGracePeriodSeconds"] = 0.into();
+        json_patch::merge(&mut told, &running);
         let elsewhere = json!({"spec": {"nodeName": "b"}});
         let end = json!({"terminated": true});
         for (name, pod, report, expected) in [
@@ -273,7 +321,13 @@ mod tests {
                 "NotAPod",
             ),
             ("stopped", Some(pod(deleting)), report(end.clone()), "Remove"),
-            ("stopped, but held", Some(pod(held)), report(end.clone()), "Status"),
+            (
+                "stopped, but held",
+                Some(pod(held.clone())),
+                report(end.clone()),
+                "Held(Some",
+            ),
+            ("held, and told so", Some(pod(told)), report(end.clone()), "Nothing"),
             ("stopped, not deleted", Some(pod(running)), report(end), "Nothing"),
         ] {
             let found = match judge(pod.as_ref(), &report, "a", at("2024-01-01T00:00:00Z")) {

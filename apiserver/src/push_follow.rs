@@ -218,16 +218,16 @@ impl Follower {
             said.push((
                 "deletions".to_owned(),
                 format!(
-                    "{} objects wait to be deleted ({}): confirm with `towline sync --confirm-deletes {}`",
-                    held.objects.len(),
-                    held.reason,
-                    held.commit.short()
+                    "{} wait to be deleted: {}",
+                    count(held.objects.len(), "object"),
+                    held.reason
                 ),
             ));
         }
         let mut news = Vec::new();
         for (subject, sentence) in said {
-            if self.said.get(&subject) != Some(&sentence) {
+            let before = self.said.get(&subject);
+            if before.is_none_or(|before| meaning(before) != meaning(&sentence)) {
                 news.push(format!("{subject}: {sentence}"));
                 self.said.insert(subject, sentence);
             }
@@ -271,7 +271,10 @@ impl Recorded {
             .map(|row| row.key.clone())
             .collect();
         let mut removed: BTreeMap<Unit, Vec<Key>> = BTreeMap::new();
-        for key in before.rows.keys().filter(|key| !desired.rows.contains_key(*key)) {
+        // A Namespace that manifests still use stays.
+        let stays = |key: &Key| key.kind == Kind::Namespace && desired.units.contains_key(&Unit::of(key));
+        let gone = before.rows.keys().filter(|key| !desired.rows.contains_key(*key));
+        for key in gone.filter(|key| !stays(key)) {
             removed.entry(Unit::of(key)).or_default().push(key.clone());
         }
         Self {
@@ -283,10 +286,6 @@ impl Recorded {
     }
 
     fn line(&self, commit: &Commit) -> String {
-        let count = |number: usize, word: &str| match number {
-            1 => format!("1 {word}"),
-            _ => format!("{number} {word}s"),
-        };
         let removed: usize = self.removed.values().map(Vec::len).sum();
         let units: BTreeSet<Unit> = self.objects.iter().map(Unit::of).collect();
         let set = (!units.is_empty()).then(|| {
@@ -299,6 +298,19 @@ impl Recorded {
             return format!("{} is recorded and sets nothing new", commit.short());
         }
         format!("{} is recorded: {}", commit.short(), parts.join(", "))
+    }
+}
+
+fn count(number: usize, word: &str) -> String {
+    format!("{number} {word}{}", if number == 1 { "" } else { "s" })
+}
+
+/// What a sentence comes to: one that failed stays so, whatever of its troubles is seen at the moment.
+fn meaning(sentence: &str) -> &str {
+    if sentence.starts_with("failed") {
+        "failed"
+    } else {
+        sentence
     }
 }
 

@@ -213,6 +213,16 @@ fn failures_carry_their_reason_and_held_deletions_their_confirmation() {
         "{lines:?}"
     );
 
+    // What is seen of its troubles comes and goes; it is told once.
+    for reason in [
+        "ImagePullBackOff: no such image",
+        "0 of 1 updated replicas are available",
+    ] {
+        let failed = report(NEW, Outcome::Failed, Value::Null, reason, converged);
+        let (lines, _) = follower.look(&after, Some(&failed), three);
+        assert_eq!(lines, [""; 0], "{reason}");
+    }
+
     let mut held = report(NEW, converged, Value::Null, "", converged);
     held.held_deletions = Some(Arc::new(HeldDeletions {
         commit: NEW.into(),
@@ -222,8 +232,7 @@ fn failures_carry_their_reason_and_held_deletions_their_confirmation() {
     }));
     let mut follower = Follower::of_push(NEW.into(), before);
     let (lines, end) = follower.look(&after, Some(&held), three);
-    let line = "deletions: 2 objects wait to be deleted (over 30 % of shop): \
-                confirm with `towline sync --confirm-deletes aaaaaaaaaa`";
+    let line = "deletions: 2 objects wait to be deleted: over 30 % of shop";
     assert!(lines.contains(&line.to_owned()), "{lines:?}");
     assert_eq!(end, Some(End::Reached(Outcome::Held)));
 }

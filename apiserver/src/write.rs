@@ -12,7 +12,7 @@ use crate::{
     accept::Form,
     admit::{self, WriteOptions},
     api::{Api, with_warnings},
-    delete,
+    delete, eviction,
     exchange::{Call, MAX_BODY, Response},
     identity::Identity,
     path::{Resource, Sub, Verb},
@@ -34,7 +34,7 @@ pub(crate) async fn write(
     match (verb, resource.sub) {
         (Verb::Create, None) => create(api, resource, call).await,
         (Verb::Create, Some(Sub::Binding)) => pods::bind(api, resource, call).await,
-        (Verb::Create, Some(Sub::Eviction)) => pods::evict(api, resource, call).await,
+        (Verb::Create, Some(Sub::Eviction)) => eviction::evict(api, resource, call).await,
         (Verb::Update, None | Some(Sub::Status | Sub::Scale | Sub::Finalize))
         | (Verb::Patch, None | Some(Sub::Status | Sub::Scale)) => change(api, identity, verb, resource, call).await,
         (Verb::Delete, None) => delete::one(api, resource, call).await,
@@ -80,7 +80,7 @@ fn attempt(verb: Verb, key: &Key) -> policy::Attempt<'_> {
 }
 
 /// The warning of a dry run that a real write would be refused.
-fn refused_for_real(error: &ApiError) -> String {
+pub(crate) fn refused_for_real(error: &ApiError) -> String {
     format!("this is a dry run only; without it {}", error.message)
 }
 
@@ -454,6 +454,9 @@ fn replaced(
     let kind = live.kind;
     let owners = after.pointer("/metadata/managedFields").cloned();
     warnings.extend(admit::complete(kind, &mut after)?);
+    if kind == Kind::Job {
+        defaulting::identify_job(&mut after, &live.uid().0);
+    }
     admit::check_changes(kind, live.name(), before, &after)?;
     match owners {
         _ if !keeps_owners(kind, is_apply, Some(live)) => {}

@@ -247,6 +247,10 @@ impl Cache {
                     let message = "symbolic links are not followed; commit the manifest itself here";
                     parsed.push(Arc::new(ParsedFile::warned(path, message)));
                 }
+                Entry::BadName(_) => {
+                    let message = "this name is no UTF-8 text, so nothing here is read; rename it";
+                    parsed.push(Arc::new(ParsedFile::warned(path, message)));
+                }
                 Entry::Submodule(_) => {
                     let message =
                         "submodules are not read; commit the manifests themselves, or list it in .towlineignore";

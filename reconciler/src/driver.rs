@@ -12,25 +12,26 @@ use std::{
 };
 
 use futures::FutureExt as _;
+use jiff::SignedDuration;
 use rustc_hash::FxHashMap;
-use schemas::{Commit, ContentHash, Key, Now, now::Clock};
+use schemas::{Commit, ContentHash, Key, Kind, Now, now::Clock};
 use store::{Change, DesiredRow, Mark, Scope, Store, Watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Options, daemonset, deployment, events,
+    Options, cronjob, daemonset, deployment, disruption, events, evictions,
     execute::{self, Done, Failure, Retry},
     faults::{self, Faults},
     garbage,
     ids::Ids,
     index::Index,
-    namespace, nodes, observe,
+    job, namespace, nodes, observe,
     plan::{Plan, Reason, Step},
     pod_garbage,
     queue::{Controller, Queue, Work},
     release::{self, waves},
-    replicaset, report, scheduler,
+    replicaset, report, scheduler, statefulset, volumes,
 };
 
 /// How many plans run side by side.
@@ -42,6 +43,10 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// How long the driver pauses after a fault of its own, at first and at most.
 const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
 const LAST_BACK_OFF: Duration = Duration::from_secs(60);
+/// How often it is looked whether somebody has set the wall clock.
+const CLOCK: Duration = Duration::from_secs(10);
+/// The wall clock drifts by less than this between two looks.
+const DRIFT: SignedDuration = SignedDuration::from_secs(1);
 /// How many keys of a periodic look are put into the queue at once.
 const SWEEP: usize = 64;
 
@@ -59,6 +64,8 @@ pub(crate) struct Driver {
     running: JoinSet<Finished>,
     sweep: VecDeque<Work>,
     next_look: Duration,
+    /// How far the wall clock was ahead of the monotonic one.
+    ahead: Option<SignedDuration>,
 }
 
 /// What is known of one key or batch.
@@ -68,9 +75,15 @@ enum World {
     Deployment(deployment::World),
     ReplicaSet(replicaset::World),
     DaemonSet(daemonset::World),
+    CronJob(cronjob::World),
+    Job(job::World),
+    StatefulSet(statefulset::World),
     Scheduler(scheduler::World),
+    Volumes(volumes::World),
+    Budget(disruption::World),
     Garbage(garbage::World),
     Nodes(nodes::World),
+    Evictions(evictions::World),
     PodGarbage(pod_garbage::World),
     Events(events::World),
     /// Planned already: the report's tracker keeps what it saw.
@@ -85,9 +98,15 @@ impl World {
             Self::Deployment(world) => deployment::plan(&world, now, ids),
             Self::ReplicaSet(world) => replicaset::plan(&world, now, ids),
             Self::DaemonSet(world) => daemonset::plan(&world, now, ids),
+            Self::CronJob(world) => cronjob::plan(&world, now, ids),
+            Self::Job(world) => job::plan(&world, now, ids),
+            Self::StatefulSet(world) => statefulset::plan(&world, now, ids),
             Self::Scheduler(world) => scheduler::plan(&world, now),
+            Self::Volumes(world) => volumes::plan(&world, now, ids),
+            Self::Budget(world) => disruption::plan(&world, now),
             Self::Garbage(world) => garbage::plan(&world, now),
             Self::Nodes(world) => nodes::plan(&world, now),
+            Self::Evictions(world) => evictions::plan(&world, now),
             Self::PodGarbage(world) => pod_garbage::plan(&world, now),
             Self::Events(world) => events::plan(&world, now, ids),
             Self::Report(plan) => plan,
@@ -152,6 +171,7 @@ impl Driver {
             running: JoinSet::new(),
             sweep: VecDeque::new(),
             next_look: Duration::ZERO,
+            ahead: None,
         }
     }
 
@@ -222,13 +242,16 @@ impl Driver {
             let now = self.clock.now();
             self.queue.wake(now.monotonic);
             self.look_at_everything(now);
+            self.look_at_clock(now);
             if self.start(now) || (!self.sweep.is_empty() && self.queue.is_idle()) {
                 // More is ready: see first what has changed meanwhile.
                 tokio::task::yield_now().await;
                 continue;
             }
             let due = self.queue.next_due();
-            let until = due.map_or(self.next_look, |due| due.min(self.next_look));
+            let until = due
+                .map_or(self.next_look, |due| due.min(self.next_look))
+                .min(now.monotonic + CLOCK);
             let nap = until.saturating_sub(now.monotonic).max(Duration::from_micros(100));
             tokio::select! {
                 biased;
@@ -332,6 +355,20 @@ impl Driver {
         }
     }
 
+    /// What goes by the wall clock is looked at again when somebody has set that.
+    fn look_at_clock(&mut self, now: Now) {
+        let monotonic = SignedDuration::try_from(now.monotonic).unwrap_or(SignedDuration::MAX);
+        let ahead = now.wall.as_duration().saturating_sub(monotonic);
+        let before = self.ahead.replace(ahead).unwrap_or(ahead);
+        if ahead.saturating_sub(before).abs() > DRIFT {
+            tracing::warn!(by = ?ahead.saturating_sub(before), "the wall clock was set");
+            let cron_jobs: Vec<Key> = self.store.view().list(Kind::CronJob, None).map(|it| it.key()).collect();
+            for key in cron_jobs {
+                self.queue.add(Work::new(Controller::CronJobs, key));
+            }
+        }
+    }
+
     /// Starts ready work; true when more is left that could start now.
     fn start(&mut self, now: Now) -> bool {
         let room = SIDE_BY_SIDE.saturating_sub(self.running.len());
@@ -394,7 +431,7 @@ impl Driver {
         let key = &works.first()?.key;
         let keys = || works.iter().map(|work| work.key.clone()).collect::<Vec<Key>>();
         Some(match controller {
-            Controller::Namespaces => World::Namespace(observe::namespace(&view, key)),
+            Controller::Namespaces => World::Namespace(observe::namespace(&view, &self.index, key)),
             Controller::Release => World::Release(observe::release(&self.store, &view, &mut self.index, &keys(), now)),
             Controller::Deployments => World::Deployment(observe::deployment(&view, &self.index, key)?),
             Controller::ReplicaSets => {
@@ -405,9 +442,28 @@ impl Driver {
                 let failure = self.failures.get(works.first()?).cloned();
                 World::DaemonSet(observe::daemon_set(&view, &self.index, key, failure)?)
             }
+            Controller::CronJobs => {
+                let mut world = observe::cron_job(&view, key, now)?;
+                world.failure = self.failures.get(works.first()?).cloned();
+                World::CronJob(world)
+            }
+            Controller::Jobs => {
+                let work = works.first()?;
+                let mut world = observe::job(&view, &self.index, key, now)?;
+                world.failure = self.failures.get(work).cloned();
+                world.tries = self.queue.failures(work);
+                World::Job(world)
+            }
+            Controller::StatefulSets => {
+                let failure = self.failures.get(works.first()?).cloned();
+                World::StatefulSet(observe::stateful_set(&view, &self.index, key, failure)?)
+            }
             Controller::Scheduler => World::Scheduler(observe::scheduler(&view, &mut self.index)),
+            Controller::Volumes => World::Volumes(observe::volumes(&view, &self.index, key)?),
+            Controller::Budgets => World::Budget(observe::budget(&view, &self.index, key)?),
             Controller::Garbage => World::Garbage(observe::garbage(&view, key)?),
             Controller::Nodes => World::Nodes(observe::nodes(&view, &self.index, &self.store.heartbeats(), now)),
+            Controller::Evictions => World::Evictions(observe::evictions(&view, &self.index, key)?),
             Controller::PodGarbage => World::PodGarbage(observe::pod_garbage(&view, &mut self.index, now)),
             Controller::Report => {
                 let world = observe::report(&self.store, &view, &mut self.index, &self.faults, &keys(), now);

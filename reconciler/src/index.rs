@@ -14,19 +14,22 @@ use std::{
 
 use jiff::Timestamp;
 use rustc_hash::FxHashMap;
-use schemas::{Commit, Key, Kind, Now, Object, Uid, Unit, shared::Difference};
+use schemas::{Commit, Key, Kind, Now, Object, Uid, Unit, shared::Difference, storage};
 use store::{Change, Desired, DesiredRow, View};
 
 use crate::{
     daemonset,
-    failures::Failures,
-    garbage, namespace, nodes, pod_garbage, pods,
+    disruption::members::Members,
+    evictions,
+    failures::{self, Failures},
+    garbage, job, namespace, nodes, pod_garbage, pods,
     queue::{Controller, Work},
     release::{self, autoscaling, budget, waves},
     released::Released,
     removals::Removals,
-    report, revision,
+    report,
     scheduler::cluster::Cluster,
+    volumes::{class, shelf::Shelf, users::Users},
 };
 
 /// The cache.
@@ -65,14 +68,20 @@ pub(crate) struct Index {
     /// Nodes that are gone although pods are bound to them, since when.
     missing: BTreeMap<Arc<str>, Duration>,
     failures: Failures,
+    /// Which pods use which claims.
+    pub(crate) claims: Users,
+    shelf: Shelf,
+    /// Which pods belong to which disruption budgets.
+    pub(crate) members: Members,
     pub(crate) taints: nodes::Seen,
+    pub(crate) jobs: job::book::Book,
     pub(crate) cluster: Cluster,
     /// Pods that did not fit may fit now.
     pub(crate) retry_parked: bool,
 }
 
 use lasting::Lasting;
-use map::is_garbage;
+use map::{is_garbage, is_held};
 
 /// Keys to look at.
 pub(crate) type Touched = Vec<Work>;
@@ -116,6 +125,7 @@ impl Index {
         let mut all = vec![
             Work::new(Controller::Namespaces, namespace::key(namespace::DEFAULT)),
             Work::all(Controller::Scheduler),
+            Work::new(Controller::Volumes, class::key()),
             Work::all(Controller::Nodes),
             Work::all(Controller::PodGarbage),
             Work::all(Controller::Report),
@@ -133,12 +143,20 @@ impl Index {
             (Kind::ReplicaSet, Controller::ReplicaSets),
             (Kind::ReplicationController, Controller::ReplicaSets),
             (Kind::DaemonSet, Controller::DaemonSets),
+            (Kind::Job, Controller::Jobs),
+            (Kind::CronJob, Controller::CronJobs),
+            (Kind::StatefulSet, Controller::StatefulSets),
+            (Kind::PersistentVolumeClaim, Controller::Volumes),
+            (Kind::PersistentVolume, Controller::Volumes),
+            (Kind::PodDisruptionBudget, Controller::Budgets),
         ] {
             all.extend(view.list(kind, None).map(|object| each(controller, object.key())));
         }
+        let in_trouble = view.list(Kind::Node, None).filter(|node| evictions::concern(node));
+        all.extend(in_trouble.map(|node| each(Controller::Evictions, node.key())));
         for info in schemas::kind::KINDS {
             for object in view.list(info.kind, None) {
-                if is_garbage(view, object) || garbage::waits_for_dependents(object) {
+                if is_garbage(view, object) || garbage::waits_for_dependents(object) || is_held(view, object) {
                     all.push(each(Controller::Garbage, object.key()));
                 }
             }
@@ -156,18 +174,19 @@ impl Index {
         touched: &mut Touched,
     ) {
         let old = std::mem::replace(&mut self.desired, desired.clone());
-        let mut put = |key: &Key| {
+        let put = |key: &Key, touched: &mut Touched| {
             touched.push(Work::new(Controller::Release, key.clone()));
             touched.push(Work::new(Controller::Report, key.clone()));
         };
         for difference in old.rows.differences(&desired.rows) {
             let (Difference::Added(key, _) | Difference::Changed(key, ..) | Difference::Removed(key, _)) = difference;
-            self.released.waiting_for(key).for_each(&mut put);
+            self.released.waiting_for(key).for_each(|waiting| put(waiting, touched));
             let (key, before, row) = match difference {
                 Difference::Added(key, row) => (key, None, row),
                 Difference::Changed(key, before, row) => (key, Some(before), row),
                 Difference::Removed(key, row) => {
-                    put(key);
+                    put(key, touched);
+                    touched.push(Work::new(Controller::Namespaces, namespace::key(&Unit::of(key).0)));
                     if let Some(space) = &key.namespace {
                         remove_from(&mut self.spaces, space, key);
                     }
@@ -182,7 +201,7 @@ impl Index {
                     continue;
                 }
             };
-            put(key);
+            put(key, touched);
             if let Some(space) = &key.namespace {
                 self.spaces.entry(space.clone()).or_default().insert(key.clone());
             }
@@ -253,13 +272,17 @@ impl Index {
             touched.push(Work::all(Controller::Report));
         }
         match key.kind {
-            Kind::Pod => self.take_pod(key, old, new, now, touched),
+            Kind::Pod => {
+                self.jobs.take_pod(|uid| view.by_uid(uid).is_some(), key, old, new, now);
+                self.take_pod(key, old, new, now, touched);
+            }
             Kind::ReplicaSet | Kind::ControllerRevision => self.take_stray(key, new),
-            Kind::DaemonSet => {
+            Kind::DaemonSet | Kind::StatefulSet => {
                 if let Some(old) = old.filter(|old| new.is_none_or(|new| new.uid() != old.uid())) {
                     self.failures.forget(&old.uid());
                 }
             }
+            Kind::Job => self.jobs.take_job(old, new, now),
             Kind::Deployment => {
                 if let Some(object) = new.or(old) {
                     let uid = object.uid();
@@ -272,6 +295,19 @@ impl Index {
                 }
             }
             Kind::Node => self.take_node(view, key, new, now, touched),
+            Kind::PodDisruptionBudget => {
+                let (old, new) = (old.map(|old| &**old), new.map(|new| &**new));
+                self.members.take_budget(view, key, old, new);
+            }
+            Kind::PersistentVolume => {
+                let (old, new) = (old.map(|old| &**old), new.map(|new| &**new));
+                if self.shelf.take(key, old, new) {
+                    let unbound = view
+                        .list(Kind::PersistentVolumeClaim, None)
+                        .filter(|claim| storage::volume_of(claim).is_none());
+                    touched.extend(unbound.map(|claim| Work::new(Controller::Volumes, claim.key())));
+                }
+            }
             Kind::HorizontalPodAutoscaler => {
                 for target in self.scaled.take(old, new) {
                     if self.desired.rows.contains_key(&target) {
@@ -324,6 +360,10 @@ impl Index {
         touched: &mut Touched,
     ) {
         self.take_stray(key, new);
+        let claims = self.claims.take(key, old.map(|old| &**old), new.map(|new| &**new));
+        touched.extend(claims.into_iter().map(|claim| Work::new(Controller::Volumes, claim)));
+        let budgets = self.members.take_pod(key, old.map(|old| &**old), new.map(|new| &**new));
+        touched.extend(budgets.into_iter().map(|budget| Work::new(Controller::Budgets, budget)));
         let Some(object) = new.or(old) else { return };
         let uid = object.uid();
         if let Some(old) = old
@@ -342,13 +382,17 @@ impl Index {
         if let Some(new) = new
             && pods::phase(new) == "Failed"
             && old.is_none_or(|old| old.uid() != new.uid() || pods::phase(old) != "Failed")
-            && let Some((owner, place, mark)) = place(new)
+            && let Some((owner, place, mark)) = failures::place(new)
         {
             self.failures.note(owner, place, mark, now.monotonic);
         }
         match new {
             Some(new) if pods::is_ready(new) => {
                 let stamp = stamp(new, "Ready", "lastTransitionTime");
+                // A restart in between may have been too short to be told as not ready.
+                if old.is_some_and(|old| pods::restarts(old) < pods::restarts(new)) {
+                    self.ready.end(&uid);
+                }
                 match &self.before {
                     None => self.ready.begin(uid, stamp, now),
                     Some(before) => self.ready.find(uid, stamp, &before.0, now),
@@ -401,10 +445,14 @@ impl Index {
             .filter(|taint| taint.effect == "NoExecute")
             .map(|taint| taint.key.clone())
             .collect();
-        self.taints
-            .retain(|(node, taint), _| *node != key.name || taints.contains(taint));
+        if taints.is_empty() {
+            self.taints.remove(&key.name);
+            return;
+        }
+        let seen = self.taints.entry(key.name.clone()).or_default();
+        seen.retain(|taint, _| taints.contains(taint));
         for taint in taints {
-            self.taints.entry((key.name.clone(), taint)).or_insert(now.monotonic);
+            seen.entry(taint).or_insert(now.monotonic);
         }
     }
 
@@ -418,8 +466,13 @@ impl Index {
 
     /// When (monotonic) a failed pod may be replaced, if it is not at once.
     pub(crate) fn not_before(&self, pod: &Object) -> Option<Duration> {
-        let (owner, place, mark) = place(pod).filter(|_| pods::phase(pod) == "Failed")?;
+        let (owner, place, mark) = failures::place(pod).filter(|_| pods::phase(pod) == "Failed")?;
         self.failures.not_before(&owner, &place, mark)
+    }
+
+    /// The volumes that a claim may take.
+    pub(crate) fn free_volumes(&self, claim: &Key) -> impl Iterator<Item = &Key> {
+        self.shelf.open_to(claim)
     }
 
     pub(crate) fn progress_seen(&self, deployment: &Object) -> Option<Duration> {
@@ -473,17 +526,6 @@ impl Index {
     pub(crate) fn forget_missing(&mut self, node: &str) {
         self.missing.remove(node);
     }
-}
-
-/// Whose pod this is, at which of its owner's places, and of which revision: for owners that make one
-/// pod for each of their places.
-fn place(pod: &Object) -> Option<(Uid, Arc<str>, &str)> {
-    let owner = pod.controller()?;
-    let place = match daemonset::controller_of(pod) {
-        Some(_) => daemonset::place(pod)?,
-        None => return None,
-    };
-    Some((owner.uid.as_str().into(), place, revision::mark_of(pod).unwrap_or("")))
 }
 
 /// A time that the server wrote into a condition.

@@ -5,16 +5,21 @@
 //! keys, back-off for each, a periodic look at everything. Kubernetes' documented semantics of v1.33
 //! are the specification.
 
+pub mod cronjob;
 pub mod daemonset;
 pub mod deployment;
+pub mod disruption;
 mod driver;
 pub mod events;
+pub mod evictions;
 pub mod execute;
 mod failures;
 mod faults;
+pub mod finished;
 pub mod garbage;
 pub mod ids;
 mod index;
+pub mod job;
 pub mod namespace;
 pub mod nodes;
 mod observe;
@@ -30,9 +35,12 @@ pub mod replicaset;
 pub mod report;
 mod revision;
 pub mod scheduler;
+mod settling;
 mod share;
 #[cfg(test)]
 mod simulation;
+pub mod statefulset;
+pub mod volumes;
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,5 +1,8 @@
 //! Builds the small world that a plan is made from, out of the store's copy and the index.
 
+mod batch;
+mod disruption;
+mod storage;
 mod workloads;
 
 use std::{
@@ -12,25 +15,44 @@ use schemas::{Key, Kind, Now, Object, Uid, Unit, kind::KINDS, labels};
 use store::{Heartbeats, Store, View};
 
 use crate::{
-    deployment, events, faults::Faults, garbage, index::Index, namespace, nodes, pod_garbage, pods, release,
-    replicaset, report, revision, scheduler,
+    deployment, events, evictions, faults::Faults, finished, garbage, index::Index, namespace, nodes, pod_garbage,
+    pods, release, replicaset, report, revision, scheduler, settling,
 };
 
-pub(crate) use workloads::daemon_set;
+pub(crate) use batch::{cron_job, job};
+pub(crate) use disruption::{budget, is_scale};
+pub(crate) use storage::volumes;
+pub(crate) use workloads::{daemon_set, stateful_set};
 
 /// One namespace.
-pub(crate) fn namespace(view: &View<'_>, key: &Key) -> namespace::World {
+pub(crate) fn namespace(view: &View<'_>, index: &Index, key: &Key) -> namespace::World {
     let namespace = view.get(key).cloned();
+    let desired = &index.desired;
+    let manifests = if desired.commit.is_none() || desired.source_error.is_some() {
+        namespace::Manifests::Unknown
+    } else if desired.rows.contains_key(key) {
+        namespace::Manifests::Declare
+    } else if desired.units.contains_key(&Unit::of(key)) {
+        namespace::Manifests::Use
+    } else {
+        namespace::Manifests::Nothing
+    };
     let mut contents = Vec::new();
-    if namespace.as_ref().is_some_and(|namespace| namespace.is_deleting()) {
+    let leaves =
+        |namespace: &Arc<Object>| manifests == namespace::Manifests::Nothing && namespace::is_implicit(namespace);
+    let deleting = namespace.as_ref().is_some_and(|namespace| namespace.is_deleting());
+    if deleting || namespace.as_ref().is_some_and(leaves) {
         for info in KINDS.iter().filter(|info| info.namespaced) {
             let room = namespace::AT_ONCE - contents.len();
-            contents.extend(view.list(info.kind, Some(&key.name)).take(room).cloned());
+            let objects = view.list(info.kind, Some(&key.name));
+            let counted = objects.filter(|object| deleting || !namespace::is_companion(object));
+            contents.extend(counted.take(room).cloned());
         }
     }
     namespace::World {
         name: key.name.clone(),
         namespace,
+        manifests,
         contents,
     }
 }
@@ -56,6 +78,7 @@ pub(crate) fn release(store: &Store, view: &View<'_>, index: &mut Index, keys: &
         })
         .collect();
     release::World {
+        desired,
         rows,
         live,
         namespaces,
@@ -63,8 +86,17 @@ pub(crate) fn release(store: &Store, view: &View<'_>, index: &mut Index, keys: &
         blockers,
         behind: index.released.behind(keys),
         deletions: verdict(store, view, index, now),
+        finished: keys
+            .iter()
+            .filter_map(|key| Some((key.clone(), ended(store, key)?)))
+            .collect(),
         scaled: keys.iter().filter(|key| index.scaled.contains(key)).cloned().collect(),
     }
+}
+
+/// How an object ended that is not kept; of the kinds that end.
+fn ended(store: &Store, key: &Key) -> Option<finished::Finished> {
+    (key.kind == Kind::Job).then(|| finished::recall(store, key)).flatten()
 }
 
 /// What of the undeclared may go, judged anew when something changed that counts for it.
@@ -139,6 +171,20 @@ pub(crate) fn deployment(view: &View<'_>, index: &Index, key: &Key) -> Option<de
             (uid, count)
         })
         .collect();
+    // Which of the sets is the new one is the plan's to say; outside rollouts there is one.
+    let rolls = sets.iter().filter(|set| has_pods(set)).count() > 1;
+    let rolling: &[Arc<Object>] = if rolls { &sets } else { &[] };
+    let steady = rolling
+        .iter()
+        .map(|set| {
+            let uid = set.uid();
+            let ready = view.owned_by(&uid).filter_map(|pod| {
+                let since = index.ready_since(&pod.uid())?;
+                Some(settling::steady_at(pod, since))
+            });
+            (uid.clone(), ready.collect())
+        })
+        .collect();
     let name = deployment::set_name(&deployment);
     let named = name.and_then(|name| view.get(&Key::namespaced(Kind::ReplicaSet, key.ns(), &name)).cloned());
     Some(deployment::World {
@@ -151,7 +197,13 @@ pub(crate) fn deployment(view: &View<'_>, index: &Index, key: &Key) -> Option<de
         sets,
         named,
         pods,
+        steady,
     })
+}
+
+fn has_pods(set: &Object) -> bool {
+    let replicas = set.status.as_deref().and_then(|status| status["replicas"].as_i64());
+    replicas.unwrap_or(0) > 0
 }
 
 pub(crate) fn replica_set(
@@ -234,23 +286,27 @@ pub(crate) fn garbage(view: &View<'_>, key: &Key) -> Option<garbage::World> {
 }
 
 pub(crate) fn nodes(view: &View<'_>, index: &Index, heartbeats: &Heartbeats, now: Now) -> nodes::World {
-    let seats = view.list(Kind::Node, None).map(|node| {
-        let silence = heartbeats.silence(node.name(), now.monotonic);
-        let pods = if nodes::needs_pods(node, silence) {
-            view.on_node(node.name()).cloned().collect()
-        } else {
-            Vec::new()
-        };
-        nodes::Seat {
-            node: node.clone(),
-            silence,
-            pods,
-        }
+    let seats = view.list(Kind::Node, None).map(|node| nodes::Seat {
+        silence: heartbeats.silence(node.name(), now.monotonic),
+        node: node.clone(),
     });
     nodes::World {
         nodes: seats.collect(),
         seen: index.taints.clone(),
     }
+}
+
+pub(crate) fn evictions(view: &View<'_>, index: &Index, key: &Key) -> Option<evictions::World> {
+    let node = view.get(key)?.clone();
+    Some(evictions::World {
+        pods: view
+            .on_node(node.name())
+            .filter(|pod| pod.kind == Kind::Pod)
+            .cloned()
+            .collect(),
+        seen: index.taints.get(node.name()).cloned().unwrap_or_default(),
+        node,
+    })
 }
 
 pub(crate) fn pod_garbage(view: &View<'_>, index: &mut Index, now: Now) -> pod_garbage::World {
@@ -305,9 +361,18 @@ pub(crate) fn report(
         let pods = live
             .as_ref()
             .filter(|_| row.is_some())
-            .map(|live| current_pods(view, live))
+            .map(|live| current_pods(view, index, live))
             .unwrap_or_default();
+        let own = live.iter().filter(|live| row.is_some() && live.kind == Kind::Pod);
+        let ready = pods.iter().chain(own).filter_map(|pod| {
+            let since = index.ready_since(&pod.uid())?;
+            Some(settling::converges_at(pod, since))
+        });
         world.objects.push(report::Seen {
+            finished: row
+                .as_ref()
+                .and_then(|row| ended(store, key).filter(|done| done.content == row.hash)),
+            settles: ready.max(),
             marked: row
                 .as_ref()
                 .is_some_and(|row| store.last_healthy(key).is_some_and(|mark| mark.content == row.hash)),
@@ -357,9 +422,10 @@ fn removing(index: &Index, verdict: &release::budget::Verdict) -> BTreeMap<Unit,
 }
 
 /// The pods of a workload's current content.
-fn current_pods(view: &View<'_>, workload: &Arc<Object>) -> Vec<Arc<Object>> {
+fn current_pods(view: &View<'_>, index: &Index, workload: &Arc<Object>) -> Vec<Arc<Object>> {
     match workload.kind {
         Kind::ReplicaSet | Kind::ReplicationController => controlled(view, &workload.uid(), Kind::Pod),
+        Kind::Job => batch::job_pods(view, index, &workload.uid()),
         Kind::Deployment => {
             let revision = workload.annotation(labels::REVISION);
             let sets = controlled(view, &workload.uid(), Kind::ReplicaSet);
@@ -370,7 +436,7 @@ fn current_pods(view: &View<'_>, workload: &Arc<Object>) -> Vec<Arc<Object>> {
                 .map(|set| controlled(view, &set.uid(), Kind::Pod))
                 .unwrap_or_default()
         }
-        Kind::DaemonSet => {
+        Kind::DaemonSet | Kind::StatefulSet => {
             let revisions = controlled(view, &workload.uid(), Kind::ControllerRevision);
             let newest = revisions.iter().max_by_key(|it| revision::number(it));
             let mark = newest.map(|newest| revision::mark(workload, newest));

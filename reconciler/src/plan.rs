@@ -8,6 +8,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use schemas::{Key, Object, event::EventSpec, report::Report};
 use store::{Class, Mark, Op, Write, desired::Confirmation};
 
+use crate::finished;
+
 /// What one controller wants done about one key (or one batch of keys), and why.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
@@ -36,6 +38,8 @@ pub enum Step {
     Confirm(Confirmation),
     /// Notes that these contents have been healthy.
     MarkHealthy(Vec<(Key, Mark)>),
+    /// Remembers how a declared object ended that is not kept, or forgets it.
+    Remember(finished::Note),
     Publish(Arc<Report>),
 }
 
@@ -76,6 +80,16 @@ impl Plan {
                 writes,
                 why: why.into(),
             });
+        }
+    }
+
+    /// Adds steps of 1, 2, 4, … independent writes: a fault that hits them all is met once.
+    pub fn growing(&mut self, class: Class, why: &str, writes: Vec<Write>) {
+        let mut writes = writes.into_iter().peekable();
+        let mut size = 1;
+        while writes.peek().is_some() {
+            self.writes(class, why, writes.by_ref().take(size).collect());
+            size *= 2;
         }
     }
 

@@ -8,6 +8,9 @@ use std::time::Duration;
 use schemas::{Now, Object};
 use serde_json::{Value, json};
 
+/// Set on pods that are about to be removed for a reason of the cluster's.
+const DISRUPTION_TARGET: &str = "DisruptionTarget";
+
 #[must_use]
 pub fn phase(pod: &Object) -> &str {
     pod.status
@@ -95,6 +98,12 @@ pub fn set_condition(status: &mut Value, mut condition: Value) {
     }
 }
 
+/// A status to fill in: a copy of what is there, or an empty one.
+#[must_use]
+pub fn blank(status: Option<&Value>) -> Value {
+    status.cloned().filter(Value::is_object).unwrap_or_else(|| json!({}))
+}
+
 /// Sets a count of a status; one of zero is left out, as the API does.
 pub fn count(status: &mut Value, field: &str, count: i64) {
     match status.as_object_mut() {
@@ -102,6 +111,25 @@ pub fn count(status: &mut Value, field: &str, count: i64) {
         Some(status) => drop(status.insert(field.to_owned(), count.into())),
         None => {}
     }
+}
+
+/// A pod's status with the condition that tells why it is about to be removed. Failure policies of Jobs
+/// go by it.
+#[must_use]
+pub fn disrupted(pod: &Object, reason: &str, message: &str, now: Now) -> Value {
+    let mut status = pod.status.as_deref().cloned().unwrap_or_else(|| json!({}));
+    let condition = json!({
+        "type": DISRUPTION_TARGET, "status": "True", "reason": reason, "message": message,
+        "lastTransitionTime": stamp(now.wall),
+    });
+    set_condition(&mut status, condition);
+    status
+}
+
+/// Whether it was said already that a pod is about to be removed.
+#[must_use]
+pub fn is_disrupted(pod: &Object) -> bool {
+    condition(pod, DISRUPTION_TARGET).is_some_and(|condition| condition["status"] == "True")
 }
 
 /// A pod's status as people see it in a list: `Running`, `CrashLoopBackOff`, `Terminating`.

@@ -15,10 +15,11 @@ use std::{
 
 use rustc_hash::FxHashMap;
 use schemas::{Key, Kind, Now, Object, labels, rollout};
-use store::{Class, DesiredRow, Write};
+use store::{Class, Desired, DesiredRow, Write};
 
 pub use crate::released::Behind;
 use crate::{
+    finished::{self, Finished},
     ids::Ids,
     namespace, owners,
     plan::{Plan, Step},
@@ -28,12 +29,16 @@ use change::Change;
 /// What is looked at for one batch of rows.
 #[derive(Clone, Debug, Default)]
 pub struct World {
+    pub desired: Arc<Desired>,
     /// The rows to release now.
     pub rows: Vec<Arc<DesiredRow>>,
     /// The live objects of these rows.
     pub live: FxHashMap<Key, Arc<Object>>,
     /// The live Namespaces that these rows are in.
     pub namespaces: BTreeMap<Arc<str>, Arc<Object>>,
+    /// What is remembered of objects that ended and were removed, of these rows and of keys that are
+    /// declared no longer.
+    pub finished: BTreeMap<Key, Finished>,
     /// Rows whose replicas an autoscaler sets.
     pub scaled: BTreeSet<Key>,
     /// Later waves than this wait, and for what.
@@ -62,7 +67,20 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
         .map(|row| row.key.name.clone())
         .collect();
     let mut made = BTreeSet::new();
+    let mut forget: Vec<&Key> = world
+        .finished
+        .keys()
+        .filter(|key| !world.desired.rows.contains_key(*key))
+        .collect();
     for row in rows {
+        if world
+            .finished
+            .get(&row.key)
+            .is_some_and(|done| done.content == row.hash)
+        {
+            // It has run, and its manifest has not changed since.
+            continue;
+        }
         let wave = rollout::wave(&row.content);
         let changes = || change::change(row, world.live.get(&row.key), world.scaled.contains(&row.key), now);
         let gate = world.gate.as_ref().filter(|gate| wave > gate.wave);
@@ -91,7 +109,7 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
                 Some(_) => {}
                 None if declared.contains(space) || made.contains(space) => {}
                 None => {
-                    let namespace = namespace::fresh(space, now, ids);
+                    let namespace = namespace::implicit(space, now, ids);
                     let message = format!("made because manifests use the namespace {space} and none declares it");
                     plan.note(SOURCE, &namespace, "NamespaceCreated", message);
                     writes.push(Write::new(store::Op::Create(namespace)));
@@ -102,16 +120,35 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
         match changes() {
             Change::None => {}
             Change::Create(object) => match change::made(row, object, now, ids) {
-                Ok(write) => writes.push(write),
+                Ok(write) => {
+                    if let Some((key, _)) = world.finished.get_key_value(&row.key) {
+                        forget.push(key);
+                    }
+                    writes.push(write);
+                }
                 Err(reason) => plan.waiting.push((row.key.clone(), reason)),
             },
-            Change::Write(write) => writes.push(write),
+            Change::Write(write) => {
+                if let Some((key, _)) = world.finished.get_key_value(&row.key) {
+                    forget.push(key);
+                }
+                writes.push(write);
+            }
             Change::Recreate(delete, why) => {
+                if let Some(live) = world.live.get(&row.key).filter(|_| delete.is_some()) {
+                    plan.note(SOURCE, live, "Replaced", why.clone());
+                }
                 writes.extend(delete);
                 plan.wait(row.key.clone(), "Replaced", why);
             }
             Change::Wait(reason) => plan.waiting.push((row.key.clone(), reason)),
         }
+    }
+    for key in forget {
+        plan.steps.push(Step::Remember(finished::Note {
+            key: key.clone(),
+            finished: None,
+        }));
     }
     plan.writes(Class::Git, "releasing what is declared", writes);
     // Creates come before deletes, across units and waves.

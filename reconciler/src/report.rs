@@ -24,6 +24,7 @@ use store::{Desired, DesiredRow, Mark};
 
 use crate::{
     faults,
+    finished::Finished,
     plan::{Plan, Reason, Step},
     pods,
     release::waves,
@@ -34,6 +35,9 @@ use stalls::{Stalls, Verdict};
 /// two reports.
 const COST: Duration = Duration::from_micros(20);
 
+/// Why an object that is as declared is not told as converged yet.
+const SETTLING: &str = "Settling: its containers have just started";
+
 /// What is looked at for one declared object (or one that was).
 #[derive(Clone, Debug)]
 pub struct Seen {
@@ -43,10 +47,14 @@ pub struct Seen {
     pub live: Option<Arc<Object>>,
     /// The pods of its current content.
     pub pods: Vec<Arc<Object>>,
+    /// When (monotonic) the last of its ready pods has settled.
+    pub settles: Option<Duration>,
     /// The content that was released last.
     pub released: Option<ContentHash>,
     /// Why the release did not go through.
     pub trouble: Option<Reason>,
+    /// Its current content has run to its end, and the object is not kept.
+    pub finished: Option<Finished>,
     /// Its current content is noted as the newest that was healthy.
     pub marked: bool,
 }
@@ -223,6 +231,20 @@ impl Tracker {
             .live
             .as_deref()
             .map_or(Value::Null, |live| shown_status(live, &seen.pods));
+        if let Some(finished) = &seen.finished {
+            self.stalls.remove(&seen.key);
+            return ObjectReport {
+                outcome: if finished.succeeded {
+                    Outcome::Converged
+                } else {
+                    Outcome::Failed
+                },
+                reason: format!("{}; it is not kept any longer", finished.reason),
+                position: Some(position),
+                status: Value::Null,
+                stale: false,
+            };
+        }
         let (mut outcome, reason, stalled) = match (&seen.trouble, &seen.live) {
             (Some(trouble), _) => {
                 let waits = matches!(
@@ -244,7 +266,13 @@ impl Tracker {
             (None, Some(live)) => {
                 let pods: Vec<&Object> = seen.pods.iter().map(|pod| &**pod).collect();
                 let health = health::object_health(live, Related { pods: &pods });
-                (health.outcome, health.reason, health.stalled.is_some())
+                match seen.settles.filter(|at| *at > now.monotonic) {
+                    Some(at) if health.outcome == Outcome::Converged => {
+                        plan.revisit.push((seen.key.clone(), at - now.monotonic));
+                        (Outcome::Progressing, SETTLING.to_owned(), false)
+                    }
+                    _ => (health.outcome, health.reason, health.stalled.is_some()),
+                }
             }
         };
         match self.stalls.judge(&seen.key, row.hash, outcome, stalled, now) {
@@ -442,6 +470,12 @@ fn sum(
 fn shown_status(object: &Object, pods: &[Arc<Object>]) -> Value {
     let mut status = object.status.as_deref().cloned().unwrap_or(Value::Null);
     drop_times(&mut status);
+    if object.kind == Kind::CronJob
+        && let Some(status) = status.as_object_mut()
+    {
+        // Which of its Jobs run is the clock's doing.
+        status.remove("active");
+    }
     if !pods.is_empty()
         && let Some(status) = status.as_object_mut()
     {

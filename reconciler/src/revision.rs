@@ -17,13 +17,17 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use store::{Op, Write};
 
-use crate::{ids::Ids, owners, plan::replace_of};
+use crate::{
+    ids::Ids,
+    owners,
+    plan::{replace_of, status_of},
+    pods,
+};
 
 /// What a ControllerRevision holds.
 #[derive(Deserialize)]
 struct Content {
     data: Data,
-    revision: i64,
 }
 
 #[derive(Deserialize)]
@@ -39,7 +43,6 @@ struct Spec {
 /// The revision of the template that an owner has now.
 #[derive(Debug)]
 pub(crate) struct Current {
-    pub(crate) number: i64,
     /// The label of its pods. Several, where revisions of an earlier version turn out to be the same
     /// template; the first is for new pods.
     pub(crate) marks: Vec<String>,
@@ -142,7 +145,6 @@ pub(crate) fn current(
         let moves = number(found) < last;
         let number = if moves { last + 1 } else { last };
         return Ok(Current {
-            number,
             name: found.name().to_owned(),
             marks: same.iter().map(|revision| mark(owner, revision)).collect(),
             write: moves.then(|| replace_of(found, numbered(found, number))),
@@ -153,7 +155,6 @@ pub(crate) fn current(
     }
     let object = fresh(owner, template, last + 1, now, ids);
     Ok(Current {
-        number: last + 1,
         name: object.name().to_owned(),
         marks: vec![mark(owner, &object)],
         write: Some(Write::new(Op::Create(object))),
@@ -206,6 +207,14 @@ fn fresh(owner: &Object, template: &PodTemplateSpec, number: i64, now: Now, ids:
         status: None,
         version: 0,
     }
+}
+
+/// The status that counts one more collision of a revision's name.
+pub(crate) fn collided(owner: &Object) -> Write {
+    let mut status = pods::blank(owner.status.as_deref());
+    let count = status["collisionCount"].as_i64().unwrap_or(0);
+    status["collisionCount"] = (count + 1).into();
+    status_of(owner, status)
 }
 
 /// The writes that end revisions beyond the history limit, the oldest first. Those that pods are of

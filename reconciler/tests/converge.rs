@@ -5,7 +5,7 @@ mod cluster;
 
 use std::time::Instant;
 
-use cluster::{Cluster, deployment, namespace};
+use cluster::{Cluster, deployment, job, namespace};
 use schemas::{Key, Kind, report::Outcome};
 use serde_json::{Value, json};
 use store::Op;
@@ -288,109 +288,112 @@ async fn a_daemon_set_follows_its_nodes_and_rolls() {
     cluster.stop().await;
 }
 
-fn map(name: &str, data: &str) -> serde_json::Value {
-    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "default"}, "data": {"a": data}})
-}
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jobs_end_are_replaced_and_are_not_made_again() {
+    let cluster = Cluster::start(2).await;
+    let jobs = |image: &str| {
+        vec![
+            namespace("batch"),
+            job("kept", image, json!({"completions": 5, "parallelism": 2})),
+            job(
+                "parts",
+                "exit:0",
+                json!({"completions": 3, "parallelism": 3, "completionMode": "Indexed"}),
+            ),
+            job("gone", "exit:0", json!({"ttlSecondsAfterFinished": 0})),
+        ]
+    };
+    let get = |name: &str| cluster.store.get(&Key::namespaced(Kind::Job, "batch", name));
+    cluster.declare(jobs("exit:0")).await;
+    cluster.converged().await;
+    let first = cluster.get(Kind::Job, "batch", "kept");
+    let status = first.status.as_deref().cloned().unwrap_or_default();
+    assert_eq!(status["succeeded"], 5, "{status}");
+    let parts = cluster.get(Kind::Job, "batch", "parts");
+    assert_eq!(
+        parts.status.as_deref().unwrap_or(&json!(null))["completedIndexes"],
+        "0-2"
+    );
+    cluster.wait("what is not kept is gone", || get("gone").is_none()).await;
 
-fn in_wave(mut object: serde_json::Value, wave: &str) -> serde_json::Value {
-    object["metadata"]["annotations"] = json!({"towline.dev/wave": wave});
-    object
-}
-
-/// A Deployment that fits on the node, or that fits on none.
-fn sized(cpu: &str) -> serde_json::Value {
-    let mut sized = deployment("default", "sized", "sized:1", 1);
-    sized["spec"]["template"]["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": cpu}});
-    sized
-}
-
-fn reported(cluster: &Cluster, kind: Kind, name: &str) -> Option<(Outcome, String)> {
+    // Another revision runs nothing again but the job whose template changed, after its pods are gone.
+    cluster.declare(jobs("exit:00")).await;
+    cluster
+        .wait("the job is replaced", || {
+            get("kept").is_some_and(|job| job.uid() != first.uid())
+        })
+        .await;
+    cluster.converged().await;
+    assert!(get("gone").is_none());
+    assert_eq!(get("parts").map(|job| job.uid()), Some(parts.uid()));
+    let pods = cluster.store.list(Kind::Pod, Some("batch")).items;
+    assert_eq!(pods.len(), 5 + 3, "{pods:?}");
     let report = cluster.report();
-    let unit = report.units.get(&schemas::Unit("default".into()))?;
-    let object = unit.objects.get(&Key::namespaced(kind, "default", name))?;
-    Some((object.outcome, object.reason.clone()))
-}
+    let gone = &report.units[&schemas::Unit("batch".into())].objects[&Key::namespaced(Kind::Job, "batch", "gone")];
+    assert_eq!((gone.outcome, gone.stale), (Outcome::Converged, false), "{gone:?}");
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_deleted_while_a_create_is_refused() {
-    let cluster = Cluster::start(1).await;
-    cluster.declare(vec![map("old", "1")]).await;
+    cluster.declare(vec![namespace("batch")]).await;
     cluster.converged().await;
-    let there = |name: &str| {
+    assert!(cluster.store.list(Kind::Pod, Some("batch")).items.is_empty());
+    cluster.declare(jobs("exit:0")).await;
+    cluster.converged().await;
+    assert!(
         cluster
             .store
-            .get(&Key::namespaced(Kind::ConfigMap, "default", name))
-            .is_some()
-    };
-    // No store takes such a name.
-    cluster.declare(vec![map("bad\0", "1"), map("new", "1")]).await;
-    cluster
-        .wait("the refusal is told and the rest goes on", || {
-            there("new") && reported(&cluster, Kind::ConfigMap, "bad\0").is_some_and(|it| it.1.starts_with("Refused"))
-        })
-        .await;
-    assert!(there("old"), "creates come before deletes");
-    cluster.declare(vec![map("new", "1")]).await;
-    cluster.converged().await;
-    assert!(!there("old"));
+            .list(Kind::Event, Some("batch"))
+            .items
+            .iter()
+            .any(|event| {
+                event.body.value()["reason"] == "Completed" && event.body.value()["involvedObject"]["name"] == "gone"
+            }),
+        "declared anew, it runs anew"
+    );
     cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_deleted_while_a_create_waits_for_its_wave() {
+async fn a_job_that_fails_fails_its_unit_and_lets_its_pods_go() {
     let cluster = Cluster::start(1).await;
-    cluster.declare(vec![map("old", "1")]).await;
+    cluster
+        .declare(vec![
+            namespace("batch"),
+            job("bad", "exit:3", json!({"backoffLimit": 0})),
+        ])
+        .await;
+    cluster
+        .wait("the unit has failed", || cluster.report().outcome == Outcome::Failed)
+        .await;
+    let report = cluster.report();
+    let bad = &report.units[&schemas::Unit("batch".into())].objects[&Key::namespaced(Kind::Job, "batch", "bad")];
+    assert!(bad.reason.contains("BackoffLimitExceeded"), "{bad:?}");
+    cluster.declare(vec![namespace("batch")]).await;
     cluster.converged().await;
-    let there = |name: &str| {
-        cluster
-            .store
-            .get(&Key::namespaced(Kind::ConfigMap, "default", name))
-            .is_some()
-    };
-    cluster
-        .declare(vec![sized("100"), in_wave(map("late", "1"), "1")])
-        .await;
-    cluster
-        .wait("the later wave waits", || {
-            reported(&cluster, Kind::ConfigMap, "late").is_some_and(|it| it.1.starts_with("Wave"))
-        })
-        .await;
-    assert!(there("old") && !there("late"));
-    cluster.declare(vec![sized("1"), in_wave(map("late", "1"), "1")]).await;
-    cluster
-        .wait("the later wave comes, and then the old goes", || {
-            assert!(there("old") || there("late"), "creates come before deletes");
-            !there("old")
-        })
-        .await;
-    cluster.converged().await;
+    assert!(cluster.store.list(Kind::Pod, Some("batch")).items.is_empty());
     cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn older_content_that_comes_back_does_not_wait_at_a_gate() {
+async fn a_clock_that_is_set_forward_starts_what_is_due() {
     let cluster = Cluster::start(1).await;
-    let late = |data| in_wave(map("late", data), "1");
-    cluster.declare(vec![sized("1"), late("1"), map("old", "1")]).await;
+    let template = job("x", "exit:0", json!({}))["spec"].clone();
+    let cron_job = json!({
+        "apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "nightly", "namespace": "batch"},
+        "spec": {"schedule": "0 3 * * *", "jobTemplate": {"spec": template}},
+    });
+    cluster.declare(vec![namespace("batch"), cron_job]).await;
     cluster.converged().await;
-    cluster.declare(vec![sized("100"), late("2")]).await;
+    assert!(cluster.store.list(Kind::Job, Some("batch")).items.is_empty());
+    cluster.set_clock_forward(std::time::Duration::from_secs(86_400));
     cluster
-        .wait("the later wave waits", || {
-            reported(&cluster, Kind::ConfigMap, "late").is_some_and(|it| it.1.starts_with("Wave"))
+        .wait("one job has run", || {
+            let jobs = cluster.store.list(Kind::Job, Some("batch")).items;
+            let complete = |job: &std::sync::Arc<schemas::Object>| {
+                reconciler::pods::condition(job, "Complete").is_some_and(|it| it["status"] == "True")
+            };
+            jobs.len() == 1 && jobs.iter().all(complete)
         })
         .await;
-    let old = Key::namespaced(Kind::ConfigMap, "default", "old");
-    assert!(cluster.store.get(&old).is_some());
-    // The earlier wave is as stuck as before, but the later one is what it was.
-    cluster.declare(vec![sized("100"), late("1")]).await;
-    cluster
-        .wait("what is as declared waits for nothing, nor do deletions", || {
-            reported(&cluster, Kind::ConfigMap, "late").is_some_and(|it| it.0 == Outcome::Converged)
-                && cluster.store.get(&old).is_none()
-        })
-        .await;
-    // The whole is reverted: the gate was passed with this content before.
-    cluster.declare(vec![sized("1"), late("1")]).await;
-    cluster.converged().await;
+    let status = cluster.get(Kind::CronJob, "batch", "nightly").status.clone();
+    assert!(status.is_some_and(|status| status["lastScheduleTime"].is_string()));
     cluster.stop().await;
 }

@@ -7,14 +7,20 @@ use k8s_openapi::{
             DaemonSetSpec, DaemonSetStatus, DeploymentSpec, DeploymentStatus, ReplicaSetSpec, ReplicaSetStatus,
             StatefulSetSpec, StatefulSetStatus,
         },
-        batch::v1::{JobSpec, JobStatus},
+        batch::v1::{CronJobSpec, JobSpec, JobStatus},
         core::v1::{ContainerStatus, PodStatus},
     },
     apimachinery::pkg::apis::meta::v1::Time,
 };
 use serde_json::Value;
 
-use crate::{Kind, Object, ObjectError, kind::Support, node::UNCLAIMED, report::Outcome};
+use crate::{
+    Kind, Object, ObjectError,
+    kind::Support,
+    node::UNCLAIMED,
+    report::Outcome,
+    schedule::{self, Schedule},
+};
 
 /// The health of one object at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +74,7 @@ pub fn object_health(object: &Object, related: Related<'_>) -> Health {
         Kind::DaemonSet => daemon_set(object),
         Kind::StatefulSet => stateful_set(object),
         Kind::Job => job(object),
+        Kind::CronJob => cron_job(object),
         Kind::Pod => pod(object),
         Kind::Node => node(object),
         Kind::PersistentVolumeClaim => claim(object),
@@ -323,6 +330,21 @@ fn job(object: &Object) -> Result<Health, ObjectError> {
         Some(wanted) => format!("{succeeded} of {wanted} completions"),
         None => format!("{} pods are running", status.active.unwrap_or(0)),
     }))
+}
+
+/// A CronJob is as declared once its schedule can be followed; how its jobs fare is theirs to tell.
+fn cron_job(object: &Object) -> Result<Health, ObjectError> {
+    let spec = object.spec::<CronJobSpec>()?;
+    let zone = schedule::zone(spec.time_zone.as_deref());
+    Ok(match (Schedule::parse(&spec.schedule), zone) {
+        (Err(error), _) => failed(&format!("UnparseableSchedule: {error}")),
+        (_, Err(error)) => failed(&format!("UnknownTimeZone: {error}")),
+        (Ok(schedule), _) if schedule.never_fires() => {
+            failed(&format!("NeverFires: no date matches the schedule {:?}", spec.schedule))
+        }
+        _ if spec.suspend == Some(true) => converged("Suspended"),
+        _ => converged("Scheduled"),
+    })
 }
 
 fn pod(object: &Object) -> Result<Health, ObjectError> {

@@ -4,15 +4,15 @@ use std::time::{Duration, Instant};
 
 use schemas::{Now, now::Clock};
 
-/// The monotonic clock of a process begins here, so that what began long before the process has its
-/// place on it.
-const BEGINNING: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 10);
-
 /// Reads the machine's wall clock and its monotonic clock.
 #[derive(Clone, Copy, Debug)]
 pub struct SystemClock {
     start: Instant,
 }
+
+/// What the monotonic clock shows at its start, so that there is room for what lies before it: a pod
+/// that was ready when this process started has been so for a while.
+const BEFORE: Duration = Duration::from_secs(24 * 3600);
 
 impl Default for SystemClock {
     fn default() -> Self {
@@ -24,7 +24,7 @@ impl Clock for SystemClock {
     fn now(&self) -> Now {
         Now {
             wall: jiff::Timestamp::now(),
-            monotonic: BEGINNING + self.start.elapsed(),
+            monotonic: BEFORE + self.start.elapsed(),
         }
     }
 }

@@ -24,6 +24,7 @@ mod retention;
 mod ring;
 mod shared;
 mod state;
+pub mod usage;
 mod watch;
 mod watermark;
 pub mod write;
@@ -43,7 +44,7 @@ pub use heartbeat::Heartbeats;
 pub use memory::{Fault, MemoryLog};
 pub use office::{Office, Pace};
 pub use postgres::{MasterKey, PostgresLog};
-pub use private::{PrivateError, PrivateOptions, PrivatePostgres};
+pub use private::{DataDirLock, PrivateError, PrivateOptions, PrivatePostgres};
 pub use queue::BatchLimits;
 pub use retention::Retention;
 pub use ring::RingLimits;
@@ -526,6 +527,12 @@ impl Store {
     #[must_use]
     pub fn heartbeats(&self) -> Heartbeats {
         self.inner.shared.heartbeats.clone()
+    }
+
+    /// What nodes and their containers use.
+    #[must_use]
+    pub fn usages(&self) -> usage::Usages {
+        self.inner.shared.usages.clone()
     }
 
     /// Whether writes are possible now: false while the log is away, and when this server could not

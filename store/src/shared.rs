@@ -6,7 +6,7 @@ use parking_lot::{RwLock, RwLockReadGuard};
 use schemas::{Key, Kind, Object, Uid, node::Incarnation, report::Report};
 use tokio::sync::watch;
 
-use crate::{copy::Objects, heartbeat::Heartbeats, notes::Notes, ring::Ring, watch::Wakes};
+use crate::{copy::Objects, heartbeat::Heartbeats, notes::Notes, ring::Ring, usage::Usages, watch::Wakes};
 
 /// The copy and the recent past, changed together.
 pub(crate) struct State {
@@ -23,6 +23,7 @@ pub(crate) struct Shared {
     pub(crate) notes: RwLock<Notes>,
     pub(crate) wakes: Wakes,
     pub(crate) heartbeats: Heartbeats,
+    pub(crate) usages: Usages,
     pub(crate) revision: watch::Sender<u64>,
     /// How many confirmations are kept.
     pub(crate) confirmations: watch::Sender<usize>,
@@ -64,6 +65,7 @@ impl Shared {
             wakes: Wakes::default(),
             heartbeats,
             documents: watch::Sender::new(0),
+            usages: Usages::default(),
             reports: watch::Sender::new(None),
         }
     }

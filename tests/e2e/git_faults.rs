@@ -83,7 +83,7 @@ fn a_force_push_to_unrelated_history_deletes_nothing() -> anyhow::Result<()> {
 
     // The word for another commit is not taken, and the answer names the one that waits.
     let (code, said) = run_any(&mut cluster.command(&["sync", "--confirm-deletes", &"1".repeat(40)]))?;
-    assert!(code == 1 && said.contains(&commit), "{code} {said}");
+    assert!(code == 2 && said.contains(&commit), "{code} {said}");
     let (code, said) = run_any(&mut cluster.command(&["sync", "--wait", "--confirm-deletes", &commit[..10]]))?;
     assert!(code == 0 && said.contains("confirmed"), "{code} {said}");
     cluster.wait_status(&commit, "converged");

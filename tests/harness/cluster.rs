@@ -120,9 +120,20 @@ impl Cluster {
         };
         let range = format!("10.201.{}.0/24", self.range);
         let name = self.node_name();
-        ["--pod-range", &range, "--node-name", &name, "--docker", &docker]
-            .map(str::to_owned)
-            .to_vec()
+        // How full the disk of a test machine is, is not what tests are about.
+        let pressure = "nodefs.available<1%,imagefs.available<1%";
+        [
+            "--pod-range",
+            &range,
+            "--node-name",
+            &name,
+            "--docker",
+            &docker,
+            "--pressure",
+            pressure,
+        ]
+        .map(str::to_owned)
+        .to_vec()
     }
 
     pub fn git_url(&self) -> anyhow::Result<String> {

@@ -1,6 +1,6 @@
 //! What the runtime in memory does when it is asked.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,8 +10,8 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use super::{Behaviour, FakeRuntime, Made, Op, image};
 use crate::runtime::{
-    ContainerId, CreateRequest, Credentials, ExecResult, Found, Image, Life, LogRequest, Network, NetworkFound,
-    NetworkSpec, Progress, Runtime, RuntimeError, RuntimeEvent, RuntimeInfo,
+    ContainerId, CreateRequest, Credentials, ExecResult, Found, Image, Life, LogRequest, Machine, Network,
+    NetworkFound, NetworkSpec, Progress, Runtime, RuntimeError, RuntimeEvent, RuntimeInfo, Usage,
 };
 
 async fn take(time: Duration) {
@@ -247,5 +247,28 @@ impl Runtime for FakeRuntime {
             live_restore: true,
             root: String::new(),
         })
+    }
+
+    async fn usage(&self, ids: &[ContainerId]) -> Result<Vec<Option<Usage>>, RuntimeError> {
+        let state = self.enter(None)?;
+        let now = self.clock.now().monotonic;
+        let of = |id: &ContainerId| {
+            let made = state.containers.get(id)?;
+            let load = state.loads.get(&*made.found.image).copied().unwrap_or_default();
+            Some(load.usage(now))
+        };
+        Ok(ids.iter().map(of).collect())
+    }
+
+    async fn machine(&self, _data: Option<&Path>) -> Result<Machine, RuntimeError> {
+        let state = self.enter(None)?;
+        let usage = state.node_load.usage(self.clock.now().monotonic);
+        let all = u64::try_from(self.options.memory).unwrap_or(0);
+        let mut machine = state.machine.clone().unwrap_or_else(|| Machine {
+            memory_available: Some(all.saturating_sub(usage.memory)),
+            ..Machine::default()
+        });
+        machine.usage = Some(usage);
+        Ok(machine)
     }
 }

@@ -136,6 +136,37 @@ fn a_newer_template_overtakes_a_stuck_one() {
 }
 
 #[test]
+fn pods_that_work_stay_until_new_ones_have_been_up_for_a_moment() {
+    let mut sim = Simulation::new();
+    sim.put(web("one", 4, json!({})));
+    sim.settle("web", |_| true);
+    sim.put(web("two", 4, json!({})));
+    sim.deployment("web");
+    let count = |sim: &Simulation, of: &str| sim.active().iter().filter(|pod| image(pod) == of).count();
+    let steady = |sim: &mut Simulation, at: Vec<std::time::Duration>| {
+        for set in sim.all(Kind::ReplicaSet) {
+            sim.steady.insert(set.uid(), at.clone());
+        }
+    };
+    // All new pods start, and are available for the moment until they crash.
+    let soon = sim.now.monotonic + std::time::Duration::from_millis(500);
+    steady(&mut sim, vec![soon; 4]);
+    sim.settle("web", |_| true);
+    assert_eq!(
+        (count(&sim, "one"), count(&sim, "two")),
+        (3, 2),
+        "as many as may be unavailable"
+    );
+    assert_eq!(
+        sim.deployment("web").requeue_after,
+        Some(std::time::Duration::from_millis(500))
+    );
+    sim.now.monotonic = soon;
+    sim.settle("web", |_| true);
+    assert_eq!((count(&sim, "one"), count(&sim, "two")), (0, 4));
+}
+
+#[test]
 fn recreate_waits_until_all_old_pods_are_gone() {
     let mut sim = Simulation::new();
     let recreate = json!({"strategy": {"type": "Recreate"}});

@@ -154,9 +154,7 @@ fn keeps(desired: &Desired, world: &World, object: &Object) -> Option<String> {
         return Some("nothing was ever declared".to_owned());
     }
     if let Some(error) = &desired.source_error {
-        return Some(format!(
-            "the source cannot be read, and nothing is deleted meanwhile: {error}"
-        ));
+        return Some(format!("nothing is deleted while this stands: {error}"));
     }
     let unit = Unit::of(&key);
     let may = match desired.units.get(&unit) {
@@ -213,14 +211,16 @@ fn over(desired: &Desired, world: &World, going: &BTreeMap<Key, Unit>, riders: &
     for unit in going.values() {
         *by_unit.entry(unit).or_insert(0) += 1;
     }
-    for (unit, part) in by_unit {
-        let of = |counts: &BTreeMap<Unit, usize>| counts.get(unit).copied().unwrap_or(0);
-        let whole = (of(&world.totals) + of(&more)).max(part);
-        if part * 100 > whole * UNIT_PERCENT {
-            return Some(format!(
-                "{count} objects would be deleted, {part} of them of the {whole} in {unit}"
-            ));
-        }
+    let of = |counts: &BTreeMap<Unit, usize>, unit: &Unit| counts.get(unit).copied().unwrap_or(0);
+    let over = by_unit.into_iter().filter_map(|(unit, part)| {
+        let whole = (of(&world.totals, unit) + of(&more, unit)).max(part);
+        (part * 100 > whole * UNIT_PERCENT).then_some((part, whole, unit))
+    });
+    // The one that loses most says most.
+    if let Some((part, whole, unit)) = over.max_by_key(|(part, ..)| *part) {
+        return Some(format!(
+            "{count} objects would be deleted, {part} of them of the {whole} in {unit}"
+        ));
     }
     (count * 100 > all * ALL_PERCENT).then(|| format!("{count} of {all} objects would be deleted"))
 }

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use schemas::{Kind, Now, Object, apply, defaulting, labels};
+use schemas::{Kind, Now, Object, apply, defaulting, deletion::Propagation, labels, validate};
 use serde_json::Value;
 use store::{DesiredRow, Op, Write};
 
@@ -63,6 +63,15 @@ pub(super) fn change(row: &DesiredRow, live: Option<&Arc<Object>>, scaled: bool,
         Ok(object) => object,
         Err(error) => return Change::Wait(Reason::new("Invalid", error.to_string())),
     };
+    if live.kind == Kind::Job
+        && let Some(field) = frozen(live, &object)
+    {
+        let why = format!(
+            "{field} changed, which a Job cannot take over: this one is deleted with its pods, and the new one runs from the start"
+        );
+        let delete = owners::delete(live, Some(Propagation::Foreground), now);
+        return Change::Recreate(delete, why);
+    }
     if let Some(field) = immutable(live, &object) {
         let message = format!(
             "{field} cannot be changed; delete the object in one commit and declare it again in the next, or give it a new name"
@@ -104,10 +113,18 @@ fn immutable(live: &Object, new: &Object) -> Option<&'static str> {
         at(live) != at(new)
     };
     match live.kind {
-        Kind::Deployment | Kind::ReplicaSet | Kind::DaemonSet | Kind::StatefulSet => {
+        Kind::Deployment | Kind::ReplicaSet | Kind::DaemonSet => {
             differs(&["spec", "selector"]).then_some("spec.selector")
         }
-        Kind::Job if differs(&["spec", "selector"]) => Some("spec.selector"),
+        Kind::StatefulSet => [
+            ("selector", "spec.selector"),
+            ("serviceName", "spec.serviceName"),
+            ("podManagementPolicy", "spec.podManagementPolicy"),
+            ("volumeClaimTemplates", "spec.volumeClaimTemplates"),
+        ]
+        .into_iter()
+        .find(|(field, _)| differs(&["spec", field]))
+        .map(|(_, name)| name),
         Kind::ConfigMap | Kind::Secret if live.body.value().get("immutable") == Some(&Value::Bool(true)) => {
             let fields = [
                 ("data", "data"),
@@ -123,6 +140,16 @@ fn immutable(live: &Object, new: &Object) -> Option<&'static str> {
         Kind::RoleBinding | Kind::ClusterRoleBinding => differs(&["roleRef"]).then_some("roleRef"),
         _ => None,
     }
+}
+
+/// A field of a Job that differs and that no Job takes over. Two templates are the same when they are
+/// equal after defaulting by the running version.
+fn frozen(live: &Object, new: &Object) -> Option<String> {
+    if live.body.hash() == new.body.hash() {
+        return None;
+    }
+    let changes = validate::changes(Kind::Job, &live.to_value(), &new.to_value());
+    changes.first().map(|finding| finding.path.to_string())
 }
 
 /// A pod's spec changed in more than images.

@@ -40,8 +40,10 @@ fn seen(status: Value) -> Seen {
         row: Some(Arc::new(row)),
         live: Some(Arc::new(Object::from_value(live).expect("it is valid"))),
         pods: Vec::new(),
+        settles: None,
         released: Some(hash),
         trouble: None,
+        finished: None,
         marked: false,
     }
 }
@@ -223,4 +225,49 @@ fn a_status_is_stale_until_the_newest_content_is_observed() {
         let object = &tracker.report().units[&Unit("a".into())].objects[&key];
         assert_eq!(object.stale, stale, "{released} {generation}: {object:?}");
     }
+}
+
+#[test]
+fn what_has_just_started_is_not_converged_before_it_has_settled() {
+    let mut tracker = Tracker::default();
+    let started = start();
+    let settling = Seen {
+        settles: Some(started.monotonic + Duration::from_secs(3)),
+        ..ready()
+    };
+    let plan = tracker.look(&world(vec![settling.clone()]), started);
+    assert_eq!(tracker.report().outcome, Outcome::Progressing);
+    assert_eq!(plan.revisit, [(settling.key.clone(), Duration::from_secs(3))]);
+    assert!(!plan.steps.iter().any(|step| matches!(step, Step::MarkHealthy(_))));
+    let later = Now {
+        monotonic: started.monotonic + Duration::from_secs(3),
+        ..started
+    };
+    let plan = tracker.look(&world(vec![settling]), later);
+    assert_eq!(tracker.report().outcome, Outcome::Converged);
+    assert!(plan.steps.iter().any(|step| matches!(step, Step::MarkHealthy(_))));
+}
+
+#[test]
+fn the_good_moments_of_one_that_crashes_again_and_again_are_no_outcome() {
+    let mut tracker = Tracker::default();
+    let mut now = start();
+    let mut worst = Outcome::Progressing;
+    for restart in 3..9 {
+        let crashed = seen(json!({"phase": "Running", "containerStatuses": [{
+            "name": "c", "image": "", "imageID": "", "ready": false, "restartCount": restart,
+            "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+        }]}));
+        tracker.look(&world(vec![crashed]), now);
+        now.monotonic += Duration::from_secs(12);
+        let up = Seen {
+            settles: Some(now.monotonic + Duration::from_secs(10)),
+            ..ready()
+        };
+        tracker.look(&world(vec![up]), now);
+        assert_ne!(tracker.report().outcome, Outcome::Converged);
+        worst = worst.max(tracker.report().outcome);
+        now.monotonic += Duration::from_secs(1);
+    }
+    assert_eq!(worst, Outcome::Failed);
 }

@@ -56,7 +56,7 @@ pub(crate) async fn run(args: &SyncArgs) -> anyhow::Result<ExitCode> {
         };
         let line: Line =
             serde_json::from_str(&line).with_context(|| format!("the answer is not understood: {line}"))?;
-        output::print(args.output.output, &line, |line| match line {
+        output::print_next(args.output.output, &line, |line| match line {
             Line::Progress { message } => output::line(message),
             Line::Outcome {
                 outcome,
