@@ -361,7 +361,7 @@ async fn a_job_that_fails_fails_its_unit_and_lets_its_pods_go() {
         ])
         .await;
     cluster
-        .wait("the unit has failed", || cluster.report().outcome == Outcome::Failed)
+        .wait("the unit has failed", || cluster.is(Outcome::Failed))
         .await;
     let report = cluster.report();
     let bad = &report.units[&schemas::Unit("batch".into())].objects[&Key::namespaced(Kind::Job, "batch", "bad")];

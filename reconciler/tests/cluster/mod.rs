@@ -172,6 +172,13 @@ impl Cluster {
         self.store.reports().borrow().clone().expect("there is a report")
     }
 
+    /// Whether there is a report, and it says this.
+    pub(crate) fn is(&self, outcome: Outcome) -> bool {
+        let reports = self.store.reports();
+        let report = reports.borrow();
+        report.as_ref().is_some_and(|report| report.outcome == outcome)
+    }
+
     /// Waits until the newest commit is reported as converged.
     pub(crate) async fn converged(&self) {
         let mut reports = self.store.reports();
