@@ -232,7 +232,7 @@ impl Tracker {
             .as_deref()
             .map_or(Value::Null, |live| shown_status(live, &seen.pods));
         if let Some(finished) = &seen.finished {
-            self.stalls.remove(&seen.key);
+            self.stalls.forget(&seen.key);
             return ObjectReport {
                 outcome: if finished.succeeded {
                     Outcome::Converged
@@ -240,7 +240,7 @@ impl Tracker {
                     Outcome::Failed
                 },
                 reason: format!("{}; it is not kept any longer", finished.reason),
-                position: Some(position),
+                position: Some(position(row)),
                 status: Value::Null,
                 stale: false,
             };

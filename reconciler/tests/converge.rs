@@ -2,6 +2,7 @@
 //! is made up.
 
 mod cluster;
+mod gates;
 
 use std::time::Instant;
 

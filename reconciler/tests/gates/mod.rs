@@ -1,10 +1,9 @@
 //! What waits for what in a release: waves, deletions after creates.
 
-mod cluster;
-
-use cluster::{Cluster, deployment};
 use schemas::{Key, Kind, report::Outcome};
 use serde_json::json;
+
+use crate::cluster::{Cluster, deployment};
 
 fn map(name: &str, data: &str) -> serde_json::Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "default"}, "data": {"a": data}})
@@ -110,5 +109,43 @@ async fn older_content_that_comes_back_does_not_wait_at_a_gate() {
     // The whole is reverted: the gate was passed with this content before.
     cluster.declare(vec![sized("1"), late("1")]).await;
     cluster.converged().await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_waits_for_what_it_depends_on_and_a_person_can_end_that() {
+    let cluster = Cluster::start(1).await;
+    let mut needs = map("needs", "1");
+    needs["metadata"]["annotations"] = json!({"towline.dev/depends-on": "Deployment/sized"});
+    let key = Key::namespaced(Kind::ConfigMap, "default", "needs");
+    let there = || cluster.store.get(&key).is_some();
+    let waits = || reported(&cluster, Kind::ConfigMap, "needs").is_some_and(|it| it.1.starts_with("DependsOn"));
+    cluster.declare(vec![sized("100"), needs.clone()]).await;
+    cluster.wait("it waits", waits).await;
+    assert!(!there());
+    cluster.declare(vec![sized("1"), needs.clone()]).await;
+    cluster.converged().await;
+    assert!(there(), "what it depends on was healthy");
+
+    // Another content that is stuck holds it up again, until someone says that it shall not.
+    needs["data"]["a"] = json!("2");
+    cluster.declare(vec![sized("100"), needs]).await;
+    cluster.wait("it waits", waits).await;
+    let commit = cluster.store.desired().commit.clone();
+    let skip = store::SKIP_GATES;
+    let earlier = json!("0123456789012345678901234567890123456789");
+    cluster.store.put_document(skip, Some(earlier)).await.expect("kept");
+    assert!(waits(), "that was about another commit");
+    cluster
+        .store
+        .put_document(skip, Some(json!(commit)))
+        .await
+        .expect("kept");
+    cluster
+        .wait("it goes on", || {
+            let live = cluster.store.get(&key).expect("it is there");
+            live.body.value()["data"]["a"] == "2"
+        })
+        .await;
     cluster.stop().await;
 }
