@@ -198,9 +198,9 @@ mod tests {
             waits_for: two.key.clone(),
         };
         released.trouble(&one.key, Reason::new(waves::WAVE, gate.to_string()));
-        assert_eq!(released.stand(Some(&gate)), [one.key.clone()]);
+        assert!(released.stand(Some(&gate)).iter().eq([&one.key]));
         assert!(released.stand(Some(&gate)).is_empty(), "it is as it was");
-        assert_eq!(released.stand(None), [one.key.clone()]);
+        assert!(released.stand(None).iter().eq([&one.key]));
         released.done(&one.key, one.hash, one.hash);
         assert!(released.stand(Some(&gate)).is_empty(), "nobody waits");
         released.trouble(&one.key, Reason::new(waves::DEPENDS_ON, "it waits"));

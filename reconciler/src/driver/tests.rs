@@ -12,12 +12,11 @@ static TRIPS: Mutex<BTreeMap<(Controller, String), u32>> = Mutex::new(BTreeMap::
 pub(super) fn trip(works: &[Work]) {
     let name = {
         let mut trips = TRIPS.lock().expect("no test panics with it");
-        let hit = works.iter().find_map(|work| {
+        works.iter().find_map(|work| {
             let count = trips.get_mut(&(work.controller, work.key.name.to_string()))?;
             *count += 1;
             Some(work.key.name.clone())
-        });
-        hit
+        })
     };
     if let Some(name) = name {
         panic!("{name} was tripped over");
