@@ -22,7 +22,8 @@ fn sized(cpu: &str) -> serde_json::Value {
 }
 
 fn reported(cluster: &Cluster, kind: Kind, name: &str) -> Option<(Outcome, String)> {
-    let report = cluster.report();
+    // None before the first report.
+    let report = cluster.store.reports().borrow().clone()?;
     let unit = report.units.get(&schemas::Unit("default".into()))?;
     let object = unit.objects.get(&Key::namespaced(kind, "default", name))?;
     Some((object.outcome, object.reason.clone()))
