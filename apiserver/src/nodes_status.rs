@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use http::StatusCode;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemas::{
-    Key, Kind, Object, Packed, Part, Uid,
+    Key, Kind, Now, Object, Packed, Part, Uid,
     event::{self, EventSpec},
     node::PodReport,
 };
@@ -50,7 +51,7 @@ pub(crate) enum Step {
 
 /// Judges one report against the stored pod: an agent writes to the pods of its own node, and to the
 /// very pod that it saw.
-pub(crate) fn judge(pod: Option<&Object>, report: &PodReport, node: &str) -> Result<Step, Dropped> {
+pub(crate) fn judge(pod: Option<&Object>, report: &PodReport, node: &str, now: Now) -> Result<Step, Dropped> {
     if report.key.kind != Kind::Pod {
         return Err(Dropped::NotAPod);
     }
@@ -65,7 +66,7 @@ pub(crate) fn judge(pod: Option<&Object>, report: &PodReport, node: &str) -> Res
     if report.terminated && pod.is_deleting() && unheld {
         return Ok(Step::Remove);
     }
-    let status = Packed::from(merged(pod.status.as_ref(), &report.status));
+    let status = Packed::from(merged(pod.status.as_ref(), &report.status, now));
     let status = Some(status).filter(|status| pod.status.as_ref() != Some(status));
     if report.terminated && pod.is_deleting() && pod.meta.deletion_grace_period_seconds != Some(0) {
         return Ok(Step::Held(status));
@@ -73,23 +74,33 @@ pub(crate) fn judge(pod: Option<&Object>, report: &PodReport, node: &str) -> Res
     Ok(status.map_or(Step::Nothing, Step::Status))
 }
 
-/// The reported status, with the conditions of others (the scheduler's, a disruption's) kept.
-fn merged(stored: Option<&Packed>, reported: &Value) -> Value {
+/// The reported status, with the conditions of others (the scheduler's, a disruption's) kept. When a
+/// condition changed is the server's to say: what counts time by it must not depend on a node's clock.
+fn merged(stored: Option<&Packed>, reported: &Value, now: Now) -> Value {
     let mut status = if reported.is_object() {
         reported.clone()
     } else {
         json!({})
     };
-    let ours = status["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let is_ours = |condition: Part<'_>| {
-        let mut kinds = ours.iter().filter_map(|one| one["type"].as_str());
-        kinds.any(|kind| condition.has("type", kind))
-    };
-    let conditions = stored.and_then(|stored| stored.at("conditions"));
-    let conditions = conditions.into_iter().flat_map(Part::items);
-    let kept: Vec<Value> = conditions
-        .filter(|condition| !is_ours(*condition))
+    let known: Vec<Value> = stored
+        .and_then(|stored| stored.at("conditions"))
+        .into_iter()
+        .flat_map(Part::items)
         .map(Part::value)
+        .collect();
+    let reported = status.get_mut("conditions").and_then(Value::as_array_mut);
+    for condition in reported.into_iter().flatten() {
+        let before = known.iter().find(|known| known["type"] == condition["type"]);
+        let since = before
+            .filter(|before| before["status"] == condition["status"])
+            .and_then(|before| before.get("lastTransitionTime").cloned())
+            .unwrap_or_else(|| json!(Time(now.wall)));
+        condition["lastTransitionTime"] = since;
+    }
+    let ours = status["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let kept: Vec<Value> = known
+        .into_iter()
+        .filter(|condition| !ours.iter().any(|one| one["type"] == condition["type"]))
         .collect();
     if !kept.is_empty() {
         match status.get_mut("conditions").and_then(Value::as_array_mut) {
@@ -106,10 +117,11 @@ pub(crate) async fn take(front: &Front, node: &str, batch: Vec<PodReport>) -> Re
     let mut held = Vec::new();
     let mut dropped: Vec<(Key, String)> = Vec::new();
     let mut events = Vec::new();
+    let now = front.clock.now();
     {
         let view = front.store.view();
         for report in &batch {
-            match judge(view.get(&report.key).map(Arc::as_ref), report, node) {
+            match judge(view.get(&report.key).map(Arc::as_ref), report, node, now) {
                 Err(reason) => {
                     dropped.push((report.key.clone(), reason.to_string()));
                     continue;
@@ -320,7 +332,7 @@ mod tests {
             ("held, and told so", Some(pod(told)), report(end.clone()), "Nothing"),
             ("stopped, not deleted", Some(pod(running)), report(end), "Nothing"),
         ] {
-            let found = match judge(pod.as_ref(), &report, "a") {
+            let found = match judge(pod.as_ref(), &report, "a", at("2024-01-01T00:00:00Z")) {
                 Ok(step) => format!("{step:?}"),
                 Err(dropped) => format!("{dropped:?}"),
             };
@@ -328,17 +340,32 @@ mod tests {
         }
     }
 
+    fn at(time: &str) -> Now {
+        Now {
+            wall: time.parse().expect("a time"),
+            monotonic: std::time::Duration::ZERO,
+        }
+    }
+
     #[test]
-    fn conditions_of_others_are_kept() {
+    fn conditions_of_others_are_kept_and_changes_get_the_servers_time() {
+        let (first, second, theirs) = ("2024-01-01T00:00:00Z", "2024-01-01T00:01:00Z", "2031-01-01T00:00:00Z");
         let stored = json!({"conditions": [
-            {"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "False"},
+            {"type": "PodScheduled", "status": "True"},
+            {"type": "Ready", "status": "False", "lastTransitionTime": first},
+            {"type": "Initialized", "status": "True", "lastTransitionTime": first},
         ]});
-        let reported = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]});
-        assert_eq!(
-            merged(Some(&stored.into()), &reported),
-            json!({"phase": "Running", "conditions": [
-                {"type": "Ready", "status": "True"}, {"type": "PodScheduled", "status": "True"},
-            ]})
-        );
+        let reported = json!({"phase": "Running", "conditions": [
+            {"type": "Ready", "status": "True", "lastTransitionTime": theirs},
+            {"type": "Initialized", "status": "True", "lastTransitionTime": theirs},
+        ]});
+        let expected = json!({"phase": "Running", "conditions": [
+            {"type": "Ready", "status": "True", "lastTransitionTime": second},
+            {"type": "Initialized", "status": "True", "lastTransitionTime": first},
+            {"type": "PodScheduled", "status": "True"},
+        ]});
+        assert_eq!(merged(Some(&stored.into()), &reported, at(second)), expected);
+        let merged_again = merged(Some(&expected.clone().into()), &reported, at(theirs));
+        assert_eq!(merged_again, expected, "nothing new");
     }
 }

@@ -2,6 +2,7 @@
 //! is made up.
 
 mod cluster;
+mod gates;
 
 use std::time::Instant;
 
@@ -148,8 +149,8 @@ async fn deletions_over_the_budget_wait_for_a_word() {
     cluster
         .store
         .confirm_deletes(store::Confirmation {
-            commit: held.commit,
-            keys: held.objects,
+            commit: held.commit.clone(),
+            keys: held.objects.clone(),
             who: "a person".to_owned(),
             at: cluster.now().wall,
         })

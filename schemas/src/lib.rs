@@ -3,6 +3,7 @@
 //! Nothing here does I/O, reads a clock or spawns anything; time and ids come in as arguments.
 
 pub mod apply;
+mod cow;
 pub mod defaulting;
 pub mod deletion;
 pub mod event;
@@ -23,19 +24,20 @@ pub mod packed;
 pub mod patch;
 pub mod quantity;
 pub mod report;
+pub mod rollout;
 pub mod schedule;
 pub mod selector;
-mod shared;
+pub mod shared;
 pub mod storage;
 mod structure;
 pub mod template;
 pub mod validate;
 pub mod writable;
 
+pub use cow::Shared;
 pub use id::{Commit, ContentHash, Key, Uid, Unit};
 pub use kind::{Kind, KindInfo};
 pub use meta::Meta;
 pub use now::Now;
 pub use object::{Body, Object, ObjectError};
 pub use packed::{Packed, Part};
-pub use shared::Shared;

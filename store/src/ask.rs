@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use schemas::Key;
+
 use crate::{
     Unavailable,
-    desired::{Desired, RevisionWrite},
+    desired::{Desired, Mark, RevisionWrite},
     notes::{Note, Notes},
     staging::{Staged, Staging},
 };
@@ -14,6 +16,8 @@ use crate::{
 pub(crate) enum Ask {
     /// Always written.
     Notes(Vec<Note>),
+    /// Written unless it is the newest mark already.
+    Healthy(Vec<(Key, Mark)>),
     Revision(Arc<RevisionWrite>, Staged),
     /// Written unless a secret of that name is there.
     SecretOr {
@@ -41,6 +45,15 @@ pub(crate) fn judge_note(
     match ask {
         Ask::Notes(notes) => {
             batch.extend(notes);
+            Ok(Told::Done)
+        }
+        Ask::Healthy(marks) => {
+            // Only what came before concerns the same object: a caller names each once.
+            let before = batch.len();
+            for (key, mark) in marks {
+                let notes = known.marking(&batch[..before], key, mark);
+                batch.extend(notes);
+            }
             Ok(Told::Done)
         }
         Ask::Revision(write, staged) => {

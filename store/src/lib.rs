@@ -42,7 +42,7 @@ use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 pub use clock::SystemClock;
-pub use desired::{Confirmation, Desired, DesiredRow, Revision, RevisionWrite, UnitAt};
+pub use desired::{Confirmation, Desired, DesiredRow, Mark, Revision, RevisionWrite, UnitAt};
 pub use heartbeat::Heartbeats;
 pub use memory::{Fault, MemoryLog};
 pub use office::{Office, Pace};
@@ -111,6 +111,9 @@ impl Default for Options {
         }
     }
 }
+
+/// The document that names the commit for which gates between waves do not count.
+pub const SKIP_GATES: &str = "skip-gates";
 
 /// A list and the version at which it was complete.
 #[derive(Clone, Debug)]

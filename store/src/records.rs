@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
-    AuditLine, Class, Confirmation, Desired, Revision, RevisionWrite, Store, Unavailable,
+    AuditLine, Class, Confirmation, Desired, Mark, Revision, RevisionWrite, Store, Unavailable,
     ask::{Ask, Told},
     gone, log,
     notes::Note,
@@ -73,24 +73,43 @@ impl Store {
         self.inner.shared.reports.send_replace(Some(report));
     }
 
-    /// Notes that objects have been healthy with their current content, once and for all.
-    pub async fn mark_healthy(&self, keys: Vec<(Key, schemas::ContentHash)>) -> Result<(), Unavailable> {
-        let notes: Vec<Note> = {
+    /// Notes that these contents are the newest with which their objects have been healthy. Each object
+    /// is named once at most. A few contents are remembered for each declared object.
+    pub async fn mark_healthy(&self, mut marks: Vec<(Key, Mark)>) -> Result<(), Unavailable> {
+        {
             let known = self.inner.shared.notes.read();
-            keys.into_iter()
-                .filter(|(key, content)| !known.was_healthy(key, *content))
-                .map(|(key, content)| Note::Healthy { key, content })
-                .collect()
-        };
-        if notes.is_empty() {
+            let is_news = |key: &Key, mark: &Mark| {
+                let newest = known.last_healthy(key);
+                newest.is_none_or(|newest| newest.content != mark.content)
+            };
+            marks.retain(|(key, mark)| is_news(key, mark));
+        }
+        if marks.is_empty() {
             return Ok(());
         }
-        self.ask(Class::Controller, Ask::Notes(notes)).await.map(|_| ())
+        self.ask(Class::Controller, Ask::Healthy(marks)).await.map(|_| ())
     }
 
+    /// Whether an object has been healthy with this content, as far as that is remembered.
     #[must_use]
     pub fn was_healthy(&self, key: &Key, content: schemas::ContentHash) -> bool {
         self.inner.shared.notes.read().was_healthy(key, content)
+    }
+
+    /// The newest content with which an object was healthy.
+    #[must_use]
+    pub fn last_healthy(&self, key: &Key) -> Option<Mark> {
+        self.inner.shared.notes.read().last_healthy(key).cloned()
+    }
+
+    /// The contents with which an object was healthy, the newest first.
+    #[must_use]
+    pub fn healthy(&self, key: &Key) -> Vec<Mark> {
+        let notes = self.inner.shared.notes.read();
+        let marks = notes.healthy.get(key);
+        marks
+            .map(|marks| marks.iter().rev().cloned().collect())
+            .unwrap_or_default()
     }
 
     /// Confirms a set of deletions by its digest.
@@ -129,6 +148,21 @@ impl Store {
     #[must_use]
     pub fn document(&self, name: &str) -> Option<Value> {
         self.inner.shared.notes.read().documents.get(name).cloned()
+    }
+
+    /// Documents whose names begin so, by the rest of their names.
+    #[must_use]
+    pub fn documents(&self, prefix: &str) -> Vec<(String, Value)> {
+        let notes = self.inner.shared.notes.read();
+        let from = notes.documents.range(prefix.to_owned()..);
+        from.map_while(|(name, value)| Some((name.strip_prefix(prefix)?.to_owned(), value.clone())))
+            .collect()
+    }
+
+    /// Wakes when a document was put or removed.
+    #[must_use]
+    pub fn document_changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.inner.shared.documents.subscribe()
     }
 
     /// Replaces a document, or removes it. The last one to write wins.

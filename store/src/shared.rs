@@ -34,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) revision: watch::Sender<u64>,
     /// How many confirmations are kept.
     pub(crate) confirmations: watch::Sender<usize>,
+    /// Counts changes of documents.
+    pub(crate) documents: watch::Sender<u64>,
     pub(crate) reports: watch::Sender<Option<Arc<Report>>>,
 }
 
@@ -69,6 +71,7 @@ impl Shared {
             notes: RwLock::new(notes),
             wakes: Wakes::default(),
             heartbeats,
+            documents: watch::Sender::new(0),
             usages: Usages::default(),
             reports: watch::Sender::new(None),
         }
@@ -101,6 +104,9 @@ impl Shared {
             .send_if_modified(|seen| std::mem::replace(seen, revision) != revision);
         self.confirmations
             .send_if_modified(|seen| std::mem::replace(seen, confirmations) != confirmations);
+        if committed.iter().any(|note| matches!(note, Note::Document { .. })) {
+            self.documents.send_modify(|count| *count += 1);
+        }
     }
 
     /// Takes all notes anew.
@@ -109,6 +115,7 @@ impl Shared {
         *self.notes.write() = notes;
         self.revision.send_replace(revision);
         self.confirmations.send_replace(confirmations);
+        self.documents.send_modify(|count| *count += 1);
     }
 
     pub(crate) fn write<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {

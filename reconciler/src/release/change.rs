@@ -17,13 +17,15 @@ use crate::{
 pub(super) enum Change {
     /// The live object is as declared.
     None,
+    /// It is not there: what is to be made.
+    Create(Value),
     Write(Write),
     /// It cannot be changed in place: it goes, and comes again when it is gone.
     Recreate(Option<Write>, String),
     Wait(Reason),
 }
 
-pub(super) fn change(row: &DesiredRow, live: Option<&Arc<Object>>, scaled: bool, now: Now, ids: &mut Ids) -> Change {
+pub(super) fn change(row: &DesiredRow, live: Option<&Arc<Object>>, scaled: bool, now: Now) -> Change {
     if live.is_some_and(|live| live.is_deleting()) {
         return Change::Wait(Reason::new(
             "Terminating",
@@ -53,7 +55,7 @@ pub(super) fn change(row: &DesiredRow, live: Option<&Arc<Object>>, scaled: bool,
         autoscaling::keep_replicas(&mut applied, live_value.as_ref(), &row.content);
     }
     let Some(live) = live else {
-        return create(row, applied, now, ids);
+        return Change::Create(applied);
     };
     // The object's identity is the live one's, whatever the manifest says.
     applied["metadata"]["uid"] = live.uid().to_string().into();
@@ -83,21 +85,19 @@ pub(super) fn change(row: &DesiredRow, live: Option<&Arc<Object>>, scaled: bool,
     Change::Write(replace_of(live, object))
 }
 
-fn create(row: &DesiredRow, mut value: Value, now: Now, ids: &mut Ids) -> Change {
+/// The write that makes an object.
+pub(super) fn made(row: &DesiredRow, mut value: Value, now: Now, ids: &mut Ids) -> Result<Write, Reason> {
     let uid = ids.uid();
     if row.key.kind == Kind::Job {
         defaulting::identify_job(&mut value, &uid.0);
     }
     let status = defaulting::initial_status(row.key.kind, &value);
-    let mut object = match Object::from_value(value) {
-        Ok(object) => object,
-        Err(error) => return Change::Wait(Reason::new("Invalid", error.to_string())),
-    };
+    let mut object = Object::from_value(value).map_err(|error| Reason::new("Invalid", error.to_string()))?;
     object.meta.uid = Some(uid.0.clone());
     object.meta.creation_timestamp = Some(Time(now.wall));
     object.status = status.map(Into::into);
     object.version = 0;
-    Change::Write(Write::new(Op::Create(object)))
+    Ok(Write::new(Op::Create(object)))
 }
 
 /// A field that differs and that may not.

@@ -1,10 +1,13 @@
 //! The part of a batch that is not of objects.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
-use schemas::Key;
+use schemas::{ContentHash, Key};
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    DesiredRow, RevisionWrite,
+    DesiredRow, Mark, RevisionWrite,
     log::{Batch, LogError},
     notes::Note,
 };
@@ -24,7 +27,14 @@ const DESIRED_BEGIN: &str = "insert into desired (from_revision, unit, kind, nam
     select $1, * from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[], $8::int[], $9::text[])";
 const STAGED: &str = "select staged($1, $2)";
 const HEALTHY: &str = "insert into healthy (kind, namespace, name, content, sealed)
-    select * from unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::bytea[]) on conflict do nothing";
+    select * from unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::bytea[])
+    on conflict (kind, namespace, name, content) do update set sealed = excluded.sealed";
+const UNMARKED: &str = "delete from healthy h
+    using unnest($1::text[], $2::text[], $3::text[], $4::bytea[]) u (kind, namespace, name, content)
+    where h.kind = u.kind and h.namespace = u.namespace and h.name = u.name and h.content = u.content";
+const FORGOTTEN: &str =
+    "delete from healthy h using unnest($1::text[], $2::text[], $3::text[]) u (kind, namespace, name)
+    where h.kind = u.kind and h.namespace = u.namespace and h.name = u.name";
 const CONFIRMATION: &str =
     "insert into confirmations (commit, keys, who, at) values ($1, $2, $3, $4) on conflict do nothing";
 const SECRET: &str = "insert into secrets (name, sealed) values ($1, $2)
@@ -37,7 +47,7 @@ const DOCUMENT: &str = "insert into documents (name, sealed) values ($1, $2)
 const NO_DOCUMENT: &str = "delete from documents where name = $1";
 
 pub(super) fn steps(steps: &mut Vec<Step>, sealer: &Sealer, batch: &Batch) -> Result<(), LogError> {
-    let mut healthy = (Keys::default(), Vec::<Vec<u8>>::new(), Vec::<Vec<u8>>::new());
+    let mut marks = Marked::default();
     let mut audit = (
         Vec::<Timestamp>::new(),
         Vec::<String>::new(),
@@ -48,13 +58,14 @@ pub(super) fn steps(steps: &mut Vec<Step>, sealer: &Sealer, batch: &Batch) -> Re
     );
     for note in &batch.notes {
         match note {
-            Note::Revision { write, staged } => revision_steps(steps, sealer, write, *staged)?,
-            Note::Healthy { key, content } => {
-                let id = sealer.content_id(*content);
-                healthy.0.add(key);
-                healthy.1.push(id.into());
-                healthy.2.push(sealer.seal("healthy", &id, &content.0));
+            Note::Revision { write, staged } => {
+                if !write.drop.is_empty() {
+                    std::mem::take(&mut marks).steps(steps, sealer)?;
+                }
+                revision_steps(steps, sealer, write, *staged)?;
             }
+            Note::Healthy { key, mark, number } => drop(marks.0.insert((key, mark.content), Some((mark, *number)))),
+            Note::Unmarked { key, content } => drop(marks.0.insert((key, *content), None)),
             Note::Confirmation(confirmation) => steps.push(step!(
                 CONFIRMATION,
                 confirmation.commit.to_string(),
@@ -87,14 +98,56 @@ pub(super) fn steps(steps: &mut Vec<Step>, sealer: &Sealer, batch: &Batch) -> Re
             )),
         }
     }
-    if !healthy.1.is_empty() {
-        let (keys, ids, sealed) = healthy;
-        steps.push(step!(HEALTHY, keys.kinds, keys.namespaces, keys.names, ids, sealed));
-    }
+    marks.steps(steps, sealer)?;
     if !audit.0.is_empty() {
         steps.push(step!(AUDIT, audit.0, audit.1, audit.2, audit.3, audit.4, audit.5));
     }
     Ok(())
+}
+
+/// What becomes of marks in a batch; the last word on each counts.
+#[derive(Default)]
+struct Marked<'a>(BTreeMap<(&'a Key, ContentHash), Option<(&'a Mark, u64)>>);
+
+/// A mark as it is kept.
+#[derive(Serialize, Deserialize)]
+pub(super) struct KeptMark {
+    pub(super) mark: Mark,
+    pub(super) number: u64,
+}
+
+impl Marked<'_> {
+    fn steps(self, steps: &mut Vec<Step>, sealer: &Sealer) -> Result<(), LogError> {
+        let mut put = (Keys::default(), Vec::<Vec<u8>>::new(), Vec::<Vec<u8>>::new());
+        let mut end = (Keys::default(), Vec::<Vec<u8>>::new());
+        for ((key, content), mark) in self.0 {
+            let id = sealer.content_id(content);
+            match mark {
+                Some((mark, number)) => {
+                    let kept = KeptMark {
+                        mark: mark.clone(),
+                        number,
+                    };
+                    put.0.add(key);
+                    put.1.push(id.into());
+                    put.2.push(sealer.seal("healthy", &id, &json(&kept)?));
+                }
+                None => {
+                    end.0.add(key);
+                    end.1.push(id.into());
+                }
+            }
+        }
+        if !put.1.is_empty() {
+            let (keys, ids, sealed) = put;
+            steps.push(step!(HEALTHY, keys.kinds, keys.namespaces, keys.names, ids, sealed));
+        }
+        if !end.1.is_empty() {
+            let (keys, ids) = end;
+            steps.push(step!(UNMARKED, keys.kinds, keys.namespaces, keys.names, ids));
+        }
+        Ok(())
+    }
 }
 
 #[derive(Default)]
@@ -115,6 +168,11 @@ impl Keys {
 fn revision_steps(steps: &mut Vec<Step>, sealer: &Sealer, write: &RevisionWrite, staged: bool) -> Result<(), LogError> {
     let line = write.line();
     let number = signed(line.number);
+    if !write.drop.is_empty() {
+        let mut gone = Keys::default();
+        write.drop.iter().for_each(|key| gone.add(key));
+        steps.push(step!(FORGOTTEN, gone.kinds, gone.namespaces, gone.names));
+    }
     if staged {
         steps.push(step!(
             STAGED,

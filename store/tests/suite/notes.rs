@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use schemas::{ContentHash, Key, Kind, Object};
 use serde_json::json;
-use store::{AuditLine, Class, Confirmation, Op, Retention, Scope, Write, log::Log};
+use store::{AuditLine, Class, Confirmation, Mark, Op, Retention, Scope, Write, log::Log};
 
 use super::{
     key, open,
@@ -13,9 +13,30 @@ use super::{
 
 pub(crate) async fn notes_are_kept(log: Arc<dyn Log>) {
     let store = open(log.clone()).await;
-    let marked = (key("a"), ContentHash::of_bytes(b"x"));
-    store.mark_healthy(vec![marked.clone()]).await.expect("marked");
-    store.mark_healthy(vec![marked.clone()]).await.expect("again");
+    let content = |number: u8| ContentHash::of_bytes(&[number]);
+    let mark = |number: u8| Mark {
+        content: content(number),
+        commit: "c1".into(),
+        file: "a.yaml".into(),
+        line: 7,
+    };
+    // Twelve contents, the first of them again, and again and again.
+    for number in (0..12).chain([0, 0, 0]) {
+        store
+            .mark_healthy(vec![(key("a"), mark(number))])
+            .await
+            .expect("marked");
+    }
+    store
+        .mark_healthy(vec![(key("b"), mark(0)), (key("c"), mark(0))])
+        .await
+        .expect("marked");
+    let declared = revision(0, "c1", vec![row("b", "1", "c1"), row("c", "1", "c1")], Vec::new());
+    store.record(declared).await.expect("recorded");
+    store
+        .record(revision(1, "c2", Vec::new(), vec![key("b")]))
+        .await
+        .expect("recorded");
     let confirmation = Confirmation {
         commit: "c1".into(),
         keys: vec![key("a"), Key::cluster(Kind::Namespace, "shop")],
@@ -42,8 +63,16 @@ pub(crate) async fn notes_are_kept(log: Arc<dyn Log>) {
     store.close().await;
 
     let store = open(log).await;
-    assert!(store.was_healthy(&marked.0, marked.1));
-    assert!(!store.was_healthy(&marked.0, ContentHash::of_bytes(b"y")));
+    assert_eq!(store.last_healthy(&key("a")), Some(mark(0)));
+    let kept: Vec<Mark> = [0, 11, 10, 9, 8, 7, 6, 5, 4, 3].map(mark).into();
+    assert_eq!(
+        store.healthy(&key("a")),
+        kept,
+        "the newest ones, without end they would grow"
+    );
+    assert!(store.was_healthy(&key("a"), content(5)) && !store.was_healthy(&key("a"), content(1)));
+    assert!(store.was_healthy(&key("c"), content(0)));
+    assert!(!store.was_healthy(&key("b"), content(0)), "what is dropped begins anew");
     assert_eq!(store.confirmations(), [confirmation]);
     assert_eq!(store.secret("ca").await.expect("read"), Some(vec![1, 2]));
     assert_eq!(store.secret_or("ca", vec![3]).await.expect("kept"), [1, 2]);
