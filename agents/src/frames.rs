@@ -154,8 +154,8 @@ impl Agent {
             let uid = self.put_pod(pod, &at.incarnation, true);
             // The store may have lost what was last reported of it.
             if let Some(entry) = uid.and_then(|uid| self.entries.get_mut(&uid)) {
-                let stored = entry.pod.object.status.as_deref();
-                if stored != Some(&entry.status_value()) && !entry.containers.is_empty() {
+                let stored = entry.pod.object.status.as_ref();
+                if stored != Some(&entry.status_value().into()) && !entry.containers.is_empty() {
                     entry.said = None;
                 }
                 entry.said_ended = false;
@@ -249,7 +249,7 @@ impl Agent {
         if save && self.host.state.dir().is_some() {
             let mut object = pod.object.clone();
             if let Some(entry) = self.entries.get(&uid) {
-                object.status = Some(Arc::new(entry.status_value()));
+                object.status = Some(entry.status_value().into());
             }
             self.host.state.save(incarnation, &object);
         }

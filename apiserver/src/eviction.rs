@@ -12,7 +12,7 @@ use k8s_openapi::{
     api::policy::v1::{PodDisruptionBudgetSpec, PodDisruptionBudgetStatus},
     apimachinery::pkg::apis::meta::v1::DeleteOptions as ApiDeleteOptions,
 };
-use schemas::{Kind, Now, Object, deletion::DeleteOptions, selector::Selector};
+use schemas::{Kind, Now, Object, Part, deletion::DeleteOptions, selector::Selector};
 use serde_json::{Value, json};
 use store::{Class, Op, View, Write, WriteError};
 
@@ -63,7 +63,7 @@ pub(crate) async fn evict(api: &Api, resource: &Resource, mut call: Call) -> Res
         {
             let op = Op::Status {
                 key: budget.key(),
-                status: Arc::new(status),
+                status: status.into(),
             };
             let write = Write::new(op).uid(budget.uid()).version(budget.version);
             match api.store.write_one(Class::User, write).await {
@@ -102,7 +102,7 @@ async fn mark(api: &Api, pod: Arc<Object>, counted: bool, now: Now) -> Arc<Objec
     if pod.node.is_none() || pod.is_deleting() || matches!(phase(&pod), "Succeeded" | "Failed") {
         return pod;
     }
-    let mut status = pod.status.as_deref().cloned().unwrap_or_else(|| json!({}));
+    let mut status = pod.status_value().unwrap_or_else(|| json!({}));
     let condition = json!({
         "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
         "message": "Eviction API: evicting", "lastTransitionTime": stamp(now),
@@ -110,7 +110,7 @@ async fn mark(api: &Api, pod: Arc<Object>, counted: bool, now: Now) -> Arc<Objec
     pods::set_condition(&mut status, condition);
     let op = Op::Status {
         key: pod.key(),
-        status: Arc::new(status),
+        status: status.into(),
     };
     let mut write = Write::new(op).uid(pod.uid());
     if !counted {
@@ -131,16 +131,13 @@ fn stamp(now: Now) -> String {
 
 fn phase(pod: &Object) -> &str {
     let status = pod.status.as_ref();
-    status.and_then(|status| status["phase"].as_str()).unwrap_or("Pending")
+    status.and_then(|status| status.word("phase")).unwrap_or("Pending")
 }
 
 fn is_ready(pod: &Object) -> bool {
-    let conditions = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.get("conditions")?.as_array());
-    let mut conditions = conditions.into_iter().flatten();
-    conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+    let conditions = pod.status.as_ref().and_then(|status| status.at("conditions"));
+    let mut conditions = conditions.into_iter().flat_map(Part::items);
+    conditions.any(|condition| condition.has("type", "Ready") && condition.has("status", "True"))
 }
 
 /// Asks the budget of a pod.
@@ -216,7 +213,7 @@ fn take_one(budget: &Arc<Object>, pod: &Object, now: Now) -> Result<Verdict, Api
             under_way.len()
         )));
     }
-    let mut left = budget.status.as_deref().cloned().unwrap_or_else(|| json!({}));
+    let mut left = budget.status_value().unwrap_or_else(|| json!({}));
     let allowed = status.disruptions_allowed - 1;
     left["disruptionsAllowed"] = allowed.into();
     if !left["disruptedPods"].is_object() {

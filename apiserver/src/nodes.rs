@@ -188,7 +188,7 @@ async fn register(front: &Front, node: &str, call: &mut Call) -> Result<Response
             None => {
                 // A node that comes ready is never tainted as one that is not.
                 let status = registration::status(None, Some(asked.status.clone()), None, now);
-                wanted.status = status.map(Arc::new);
+                wanted.status = status.map(Into::into);
                 front
                     .store
                     .write_one(Class::Controller, Write::new(Op::Create(wanted)))
@@ -253,13 +253,13 @@ async fn write_status(
     reported: Option<serde_json::Value>,
     unclaimed: Option<&[Unclaimed]>,
 ) -> Result<(), ApiError> {
-    let status = registration::status(node.status.as_deref(), reported, unclaimed, front.clock.now());
+    let status = registration::status(node.status_value().as_ref(), reported, unclaimed, front.clock.now());
     let Some(status) = status else {
         return Ok(());
     };
     let op = Op::Status {
         key: node.key(),
-        status: Arc::new(status),
+        status: status.into(),
     };
     front
         .store

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use http::StatusCode;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemas::{
-    Key, Kind, Object, Uid,
+    Key, Kind, Now, Object, Packed, Part, Uid,
     event::{self, EventSpec},
     node::PodReport,
     storage,
@@ -39,12 +40,12 @@ pub(crate) enum Dropped {
 /// What a report leads to.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    Status(Value),
+    Status(Packed),
     /// Every container is gone and nothing else holds the object.
     Remove,
     /// Every container is gone, and finalizers hold the object: its status, if it says something new.
     /// From now on it waits for nothing but them.
-    Held(Option<Value>),
+    Held(Option<Packed>),
     /// The volume is held by nothing of its node any more.
     Release(Box<Object>),
     /// The status is stored already.
@@ -53,7 +54,7 @@ pub(crate) enum Step {
 
 /// Judges one report against the stored pod: an agent writes to the pods of its own node, and to the
 /// very pod that it saw.
-pub(crate) fn judge(pod: Option<&Object>, report: &PodReport, node: &str) -> Result<Step, Dropped> {
+pub(crate) fn judge(pod: Option<&Object>, report: &PodReport, node: &str, now: Now) -> Result<Step, Dropped> {
     if report.key.kind == Kind::PersistentVolume {
         return of_volume(pod, report, node);
     }
@@ -67,12 +68,12 @@ pub(crate) fn judge(pod: Option<&Object>, report: &PodReport, node: &str) -> Res
     if pod.node.as_deref() != Some(node) {
         return Err(Dropped::OtherNode);
     }
-    let unheld = pod.meta.finalizers.as_ref().is_none_or(Vec::is_empty);
+    let unheld = pod.meta.finalizers.as_ref().is_none_or(|names| names.is_empty());
     if report.terminated && pod.is_deleting() && unheld {
         return Ok(Step::Remove);
     }
-    let status = merged(pod.status.as_deref(), &report.status);
-    let status = Some(status).filter(|status| pod.status.as_deref() != Some(status));
+    let status = Packed::from(merged(pod.status.as_ref(), &report.status, now));
+    let status = Some(status).filter(|status| pod.status.as_ref() != Some(status));
     if report.terminated && pod.is_deleting() && pod.meta.deletion_grace_period_seconds != Some(0) {
         return Ok(Step::Held(status));
     }
@@ -98,23 +99,34 @@ fn of_volume(volume: Option<&Object>, report: &PodReport, node: &str) -> Result<
     Ok(Step::Release(Box::new(left)))
 }
 
-/// The reported status, with the conditions of others (the scheduler's, a disruption's) kept.
-fn merged(stored: Option<&Value>, reported: &Value) -> Value {
+/// The reported status, with the conditions of others (the scheduler's, a disruption's) kept. When a
+/// condition changed is the server's to say: what counts time by it must not depend on a node's clock.
+fn merged(stored: Option<&Packed>, reported: &Value, now: Now) -> Value {
     let mut status = if reported.is_object() {
         reported.clone()
     } else {
         json!({})
     };
-    let kept: Vec<Value> = {
-        let conditions = |status: &Value| status["conditions"].as_array().cloned().unwrap_or_default();
-        let ours = conditions(&status);
-        stored
-            .map(conditions)
-            .unwrap_or_default()
-            .into_iter()
-            .filter(|condition| !ours.iter().any(|one| one["type"] == condition["type"]))
-            .collect()
-    };
+    let known: Vec<Value> = stored
+        .and_then(|stored| stored.at("conditions"))
+        .into_iter()
+        .flat_map(Part::items)
+        .map(Part::value)
+        .collect();
+    let reported = status.get_mut("conditions").and_then(Value::as_array_mut);
+    for condition in reported.into_iter().flatten() {
+        let before = known.iter().find(|known| known["type"] == condition["type"]);
+        let since = before
+            .filter(|before| before["status"] == condition["status"])
+            .and_then(|before| before.get("lastTransitionTime").cloned())
+            .unwrap_or_else(|| json!(Time(now.wall)));
+        condition["lastTransitionTime"] = since;
+    }
+    let ours = status["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let kept: Vec<Value> = known
+        .into_iter()
+        .filter(|condition| !ours.iter().any(|one| one["type"] == condition["type"]))
+        .collect();
     if !kept.is_empty() {
         match status.get_mut("conditions").and_then(Value::as_array_mut) {
             Some(conditions) => conditions.extend(kept),
@@ -130,10 +142,11 @@ pub(crate) async fn take(front: &Front, node: &str, batch: Vec<PodReport>) -> Re
     let mut held = Vec::new();
     let mut dropped: Vec<(Key, String)> = Vec::new();
     let mut events = Vec::new();
+    let now = front.clock.now();
     {
         let view = front.store.view();
         for report in &batch {
-            match judge(view.get(&report.key).map(Arc::as_ref), report, node) {
+            match judge(view.get(&report.key).map(Arc::as_ref), report, node, now) {
                 Err(reason) => {
                     dropped.push((report.key.clone(), reason.to_string()));
                     continue;
@@ -195,10 +208,10 @@ pub(crate) async fn take(front: &Front, node: &str, batch: Vec<PodReport>) -> Re
     Ok(exchange::json(StatusCode::OK, &json!({"dropped": dropped})))
 }
 
-fn status_of(report: &PodReport, status: Value) -> Write {
+fn status_of(report: &PodReport, status: Packed) -> Write {
     let op = Op::Status {
         key: report.key.clone(),
-        status: Arc::new(status),
+        status,
     };
     Write::new(op).uid(report.uid.clone())
 }
@@ -215,7 +228,7 @@ async fn stopped(front: &Front, key: &Key, uid: &Uid) -> Result<(), ApiError> {
         else {
             return Ok(());
         };
-        let op = if pod.meta.finalizers.as_ref().is_none_or(Vec::is_empty) {
+        let op = if pod.meta.finalizers.as_ref().is_none_or(|names| names.is_empty()) {
             Op::Remove { key: key.clone() }
         } else {
             let mut stopped = Object::clone(&pod);
@@ -352,11 +365,18 @@ mod tests {
             ("held, and told so", Some(pod(told)), report(end.clone()), "Nothing"),
             ("stopped, not deleted", Some(pod(running)), report(end), "Nothing"),
         ] {
-            let found = match judge(pod.as_ref(), &report, "a") {
+            let found = match judge(pod.as_ref(), &report, "a", at("2024-01-01T00:00:00Z")) {
                 Ok(step) => format!("{step:?}"),
                 Err(dropped) => format!("{dropped:?}"),
             };
             assert!(found.starts_with(expected), "{name}: {found}");
+        }
+    }
+
+    fn at(time: &str) -> Now {
+        Now {
+            wall: time.parse().expect("a time"),
+            monotonic: std::time::Duration::ZERO,
         }
     }
 
@@ -403,9 +423,9 @@ mod tests {
             ),
             ("gone", None, of(end), "a", "Gone"),
         ] {
-            let found = match judge(volume.as_ref(), &report, node) {
+            let found = match judge(volume.as_ref(), &report, node, at("2024-01-01T00:00:00Z")) {
                 Ok(Step::Release(left)) => {
-                    assert_eq!(left.meta.finalizers.as_deref(), Some(&["other".to_owned()][..]));
+                    assert_eq!(left.meta.finalizers.as_deref(), Some(&vec!["other".to_owned()]));
                     "Release".to_owned()
                 }
                 Ok(step) => format!("{step:?}"),
@@ -416,16 +436,24 @@ mod tests {
     }
 
     #[test]
-    fn conditions_of_others_are_kept() {
+    fn conditions_of_others_are_kept_and_changes_get_the_servers_time() {
+        let (first, second, theirs) = ("2024-01-01T00:00:00Z", "2024-01-01T00:01:00Z", "2031-01-01T00:00:00Z");
         let stored = json!({"conditions": [
-            {"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "False"},
+            {"type": "PodScheduled", "status": "True"},
+            {"type": "Ready", "status": "False", "lastTransitionTime": first},
+            {"type": "Initialized", "status": "True", "lastTransitionTime": first},
         ]});
-        let reported = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]});
-        assert_eq!(
-            merged(Some(&stored), &reported),
-            json!({"phase": "Running", "conditions": [
-                {"type": "Ready", "status": "True"}, {"type": "PodScheduled", "status": "True"},
-            ]})
-        );
+        let reported = json!({"phase": "Running", "conditions": [
+            {"type": "Ready", "status": "True", "lastTransitionTime": theirs},
+            {"type": "Initialized", "status": "True", "lastTransitionTime": theirs},
+        ]});
+        let expected = json!({"phase": "Running", "conditions": [
+            {"type": "Ready", "status": "True", "lastTransitionTime": second},
+            {"type": "Initialized", "status": "True", "lastTransitionTime": first},
+            {"type": "PodScheduled", "status": "True"},
+        ]});
+        assert_eq!(merged(Some(&stored.into()), &reported, at(second)), expected);
+        let merged_again = merged(Some(&expected.clone().into()), &reported, at(theirs));
+        assert_eq!(merged_again, expected, "nothing new");
     }
 }

@@ -1,7 +1,5 @@
 //! What is done to pods through sub-resources: binding. Evictions are in [`crate::eviction`].
 
-use std::sync::Arc;
-
 use http::StatusCode;
 use schemas::{Key, Kind};
 use serde_json::{Value, json};
@@ -45,12 +43,12 @@ pub(crate) async fn bind(api: &Api, resource: &Resource, mut call: Call) -> Resu
     if options.dry_run {
         return Ok(success());
     }
-    let mut status = pod.status.as_deref().cloned().unwrap_or_else(|| json!({}));
+    let mut status = pod.status_value().unwrap_or_else(|| json!({}));
     set_scheduled(&mut status, &api.clock.now().wall.to_string());
     let op = Op::Bind {
         key: pod.key(),
         node: node.into(),
-        status: Some(Arc::new(status)),
+        status: Some(status.into()),
     };
     api.store.write_one(Class::User, Write::new(op).uid(pod.uid())).await?;
     Ok(success())

@@ -7,7 +7,7 @@ use std::{
 
 use parking_lot::Mutex;
 use schemas::{
-    Commit, Key, Kind, Object, Unit,
+    Commit, Key, Kind, Object, Part, Unit,
     report::{ObjectReport, Outcome, Report, UnitReport},
 };
 use store::Desired;
@@ -176,16 +176,14 @@ impl Follower {
         }
         if self.whole {
             // An earlier commit's objects count as well: those on their way, and then how that ended.
-            for (key, object) in report.units.values().flat_map(|unit| &unit.objects) {
-                let unsettled = object.outcome != Outcome::Converged;
-                if !unsettled && !self.unsettled.contains(key) || recorded.objects.contains(key) {
-                    continue;
-                }
-                if let Some(sentence) = sentence(key, object, &live) {
+            for unit in report.units.values() {
+                self.unsettled
+                    .extend(unit.objects.unsettled().map(|(key, _)| key.clone()));
+            }
+            for key in self.unsettled.iter().filter(|key| !recorded.objects.contains(key)) {
+                let found = report.units.get(&Unit::of(key)).and_then(|unit| unit.objects.get(key));
+                if let Some(sentence) = found.and_then(|object| sentence(key, object, &live)) {
                     said.push((name(key), sentence));
-                }
-                if unsettled {
-                    self.unsettled.insert(key.clone());
                 }
             }
         }
@@ -249,10 +247,7 @@ impl Follower {
         let moving = counted.iter().any(|(_, unit)| {
             unit.outcome == Outcome::Progressing
                 || !unit.removing.is_empty()
-                || unit
-                    .objects
-                    .values()
-                    .any(|object| object.outcome == Outcome::Progressing)
+                || unit.objects.count(Outcome::Progressing) > 0
         });
         if moving {
             return (lines, None);
@@ -363,7 +358,7 @@ fn sentence(key: &Key, object: &ObjectReport, live: impl Fn(&Key) -> Option<Arc<
             if object.stale || count("observedGeneration") < generation {
                 return None;
             }
-            let replicas = live.body.value().get("spec").and_then(|spec| spec["replicas"].as_i64());
+            let replicas = live.body.at("spec/replicas").and_then(Part::int);
             format!(
                 "{}/{} updated, {} available",
                 count("updatedReplicas"),

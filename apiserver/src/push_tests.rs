@@ -51,7 +51,7 @@ fn publish(harness: &Harness, commit: &str, outcome: Outcome, held: Option<HeldD
         units: [(Unit("shop".into()), unit)].into(),
         nodes: Default::default(),
         problems: Vec::new(),
-        held_deletions: held,
+        held_deletions: held.map(Arc::new),
         source_error: None,
     }));
 }

@@ -142,9 +142,9 @@ async fn create_object(
     }
     let status = defaulting::initial_status(kind, &value);
     let mut object = Object::from_value(value).map_err(|error| ApiError::bad_request(error.to_string()))?;
-    object.meta.uid = Some(uid);
+    object.meta.uid = Some(uid.into());
     object.meta.creation_timestamp = Some(Time(now));
-    object.status = status.map(Arc::new);
+    object.status = status.map(Into::into);
 
     if let Err(error) = policy::check(
         &api.store,
@@ -357,12 +357,12 @@ async fn attempt_change(
         let status = after.get("status").cloned().unwrap_or_else(|| json!({}));
         if options.dry_run {
             let mut object = Object::clone(live);
-            object.status = Some(Arc::new(status));
+            object.status = Some(status.into());
             return Ok((Arc::new(object), Vec::new()));
         }
         let op = Op::Status {
             key: live.key(),
-            status: Arc::new(status),
+            status: status.into(),
         };
         let write = Write::new(op).uid(live.uid()).version(live.version);
         let written = api.store.write_one(Class::User, write).await.map_err(changed)?;

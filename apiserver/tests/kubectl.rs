@@ -290,13 +290,13 @@ async fn get_watch_shows_changes_as_they_come() {
     line_with(&mut lines, "web-2").await;
     let made = cluster.create([pod("late", &Value::Null)]).await;
     assert!(line_with(&mut lines, "late").await.contains("1/1"));
-    let mut status = Value::clone(made[0].status.as_ref().expect("a status"));
+    let mut status = made[0].status_value().expect("a status");
     status["containerStatuses"][0]["ready"] = false.into();
     status["containerStatuses"][0]["restartCount"] = 1.into();
     status["containerStatuses"][0]["state"] = json!({"waiting": {"reason": "CrashLoopBackOff"}});
     let op = Op::Status {
         key: Key::namespaced(Kind::Pod, "shop", "late"),
-        status: std::sync::Arc::new(status),
+        status: status.into(),
     };
     cluster
         .store

@@ -6,6 +6,7 @@
 
 mod builtin;
 mod check;
+mod dependencies;
 mod diff;
 mod ignore;
 mod import;

@@ -37,6 +37,9 @@ pub(crate) struct Manifest {
     pub(crate) content: Arc<Value>,
     pub(crate) line: u32,
     pub(crate) column: u32,
+    /// What must have been healthy before it is released, and the line and column where that is written.
+    pub(crate) depends_on: Vec<Key>,
+    pub(crate) depends_at: (u32, u32),
 }
 
 /// What is known of a file that could not be read.
@@ -157,6 +160,8 @@ impl From<Declared> for Manifest {
             content: declared.content,
             line: declared.line,
             column: declared.column,
+            depends_on: declared.depends_on,
+            depends_at: declared.depends_at,
         }
     }
 }

@@ -144,6 +144,12 @@ pub(crate) fn holds(index: &Index, book: &Book) -> Holds {
             .unwrap_or_default();
         holds.units.entry(Unit::of(key)).or_insert(reason);
     }
+    for (key, problem) in index.misled() {
+        holds
+            .units
+            .entry(Unit::of(key))
+            .or_insert_with(|| crate::parsed::describe(problem));
+    }
     holds
 }
 

@@ -268,10 +268,8 @@ fn follow(plan: &mut Plan, world: &World, status: &mut CronJobStatus) {
     let ends = world.jobs.iter().filter(|job| end(job) == Some("Complete"));
     let latest = ends
         .filter_map(|job| {
-            job.status.as_ref()?["completionTime"]
-                .as_str()?
-                .parse::<Timestamp>()
-                .ok()
+            let completed = job.status.as_ref()?.at("completionTime")?;
+            completed.text()?.parse::<Timestamp>().ok()
         })
         .max();
     let known = status.last_successful_time.as_ref().map(|time| time.0);
@@ -298,9 +296,9 @@ fn reference_to(job: &Object) -> ObjectReference {
     ObjectReference {
         api_version: Some(info.api_version()),
         kind: Some(info.name.to_owned()),
-        name: job.meta.name.clone(),
-        namespace: job.meta.namespace.clone(),
-        uid: job.meta.uid.clone(),
+        name: job.meta.name.as_deref().map(str::to_owned),
+        namespace: job.meta.namespace.as_deref().map(str::to_owned),
+        uid: job.meta.uid.as_deref().map(str::to_owned),
         ..ObjectReference::default()
     }
 }
@@ -325,7 +323,7 @@ fn write_status(plan: &mut Plan, cron_job: &Object, status: &CronJobStatus) {
     let mut status = status.clone();
     status.active = status.active.filter(|active| !active.is_empty());
     let value = serde_json::to_value(status).unwrap_or_default();
-    if cron_job.status.as_deref() != Some(&value) {
+    if cron_job.status != Some((&value).into()) {
         plan.write(
             Class::Status,
             "telling the CronJob's status",

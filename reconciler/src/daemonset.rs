@@ -9,7 +9,7 @@ mod pod;
 mod rolling;
 mod status;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_openapi::api::apps::v1::DaemonSetSpec;
 use rustc_hash::FxHashMap;
@@ -137,7 +137,7 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
     if let Some(delay) = next {
         plan.look_again(delay);
     }
-    if set.status.as_deref() != Some(&status) && (quiet || world.failure.is_some()) {
+    if set.status != Some((&status).into()) && (quiet || world.failure.is_some()) {
         // When pods are about to come or go, the next look counts them.
         plan.write(Class::Status, "counting pods", status_of(set, status));
     }
@@ -156,7 +156,7 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
 impl<'a> Spread<'a> {
     fn new(world: &'a World, spec: &'a DaemonSetSpec, current: &'a Current, now: Now) -> Self {
         let rules = Rules::of(&spec.template);
-        let mut by_node: BTreeMap<&str, Vec<&Arc<Object>>> = BTreeMap::new();
+        let mut by_node: BTreeMap<Cow<'_, str>, Vec<&Arc<Object>>> = BTreeMap::new();
         for pod in &world.pods {
             // One that has ended and is on its way out keeps no place.
             if pod.is_deleting() && pods::is_finished(pod) {

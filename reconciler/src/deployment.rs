@@ -63,7 +63,7 @@ pub fn set_name(deployment: &Object) -> Option<String> {
     let collisions = deployment
         .status
         .as_ref()
-        .and_then(|status| status["collisionCount"].as_i64());
+        .and_then(|status| status.at("collisionCount")?.int());
     let hash = template::pod_template_hash(&spec.template, collisions.and_then(|count| i32::try_from(count).ok()));
     Some(format!("{}-{hash}", deployment.name()))
 }

@@ -76,7 +76,7 @@ pub fn plan(world: &World, now: Now) -> Plan {
         1.. => (healthy - desired).max(0),
         _ => 0,
     };
-    let mut status = blank(budget.status.as_deref());
+    let mut status = blank(budget.status.as_ref());
     status["observedGeneration"] = budget.meta.generation.unwrap_or(1).into();
     if counted.is_ok() {
         for (field, count) in [
@@ -96,7 +96,7 @@ pub fn plan(world: &World, now: Now) -> Plan {
         }
     }
     conclude(&mut status, budget, counted.as_ref().err(), allowed, now);
-    if budget.status.as_deref() != Some(&status) {
+    if budget.status != Some((&status).into()) {
         plan.write(
             Class::Status,
             "counting what a budget allows",
@@ -210,9 +210,8 @@ fn tell(plan: &mut Plan, world: &World, pods: &[&Arc<Object>], failure: Option<S
     }
     let numbered = budget
         .body
-        .value()
-        .get("spec")
-        .is_some_and(|spec| spec["minAvailable"].is_i64());
+        .at("spec/minAvailable")
+        .is_some_and(|least| least.int().is_some());
     let alone: Vec<&str> = pods
         .iter()
         .filter(|pod| pod.controller().is_none())

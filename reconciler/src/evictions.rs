@@ -63,7 +63,7 @@ fn mark(pod: &Object, unknown: bool, now: Now) -> Option<Write> {
         let containers = condition(pod, "ContainersReady").is_some_and(|it| it["status"] == "True");
         (ready["reason"] == SILENT && ready["status"] != "True" && containers).then_some("True")?
     };
-    let mut status = blank(pod.status.as_deref());
+    let mut status = blank(pod.status.as_ref());
     let mut condition = json!({"type": "Ready", "status": value, "lastTransitionTime": stamp(now.wall)});
     if unknown {
         condition["reason"] = SILENT.into();

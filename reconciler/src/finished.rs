@@ -29,7 +29,7 @@ impl Finished {
     #[must_use]
     pub fn of(job: &Object, content: ContentHash) -> Self {
         let failed = condition(job, "Failed").filter(|failed| failed["status"] == "True");
-        let reason = match failed {
+        let reason = match &failed {
             None => "Complete".to_owned(),
             Some(failed) => {
                 let text = |field: &str| failed[field].as_str().unwrap_or_default().to_owned();

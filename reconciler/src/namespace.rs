@@ -1,10 +1,10 @@
 //! Namespaces: `default` exists from the start; deleting one deletes what is in it, then itself. One that
 //! was made because manifests use it, an *implicit* one, goes once they use it no longer and it is empty.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use schemas::{Body, Key, Kind, Now, Object, apply, defaulting, labels};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use schemas::{Body, Key, Kind, Meta, Now, Object, Shared, apply, defaulting, labels};
 use serde_json::{Value, json};
 use store::{Class, Op, Write};
 
@@ -77,7 +77,7 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
     if namespace
         .status
         .as_ref()
-        .is_none_or(|status| status["phase"] != "Terminating")
+        .is_none_or(|status| status.word("phase") != Some("Terminating"))
     {
         let status = status_of(namespace, json!({"phase": "Terminating"}));
         plan.write(Class::Controller, "the namespace is being deleted", status);
@@ -168,7 +168,7 @@ fn disowned(namespace: &Object, now: Now) -> Result<Object, String> {
 #[must_use]
 pub fn implicit(name: &str, now: Now, ids: &mut Ids) -> Object {
     let mut namespace = fresh(name, now, ids);
-    namespace.meta.annotations = Some(BTreeMap::from([(labels::IMPLICIT.to_owned(), "true".to_owned())]));
+    namespace.meta.annotations = Some([(labels::IMPLICIT.to_owned(), "true".to_owned())].into());
     namespace
 }
 
@@ -187,16 +187,16 @@ pub fn fresh(name: &str, now: Now, ids: &mut Ids) -> Object {
     };
     Object {
         kind: Kind::Namespace,
-        meta: ObjectMeta {
-            name: Some(name.to_owned()),
-            uid: Some(ids.uid().to_string()),
+        meta: Shared::new(Meta {
+            name: Some(name.into()),
+            uid: Some(ids.uid().0),
             creation_timestamp: Some(Time(now.wall)),
-            labels: Some(BTreeMap::from([(labels::NAMESPACE_NAME.to_owned(), name.to_owned())])),
-            ..ObjectMeta::default()
-        },
+            labels: Some([(labels::NAMESPACE_NAME.to_owned(), name.to_owned())].into()),
+            ..Meta::default()
+        }),
         body: Body::new(body),
         node: None,
-        status: status.map(Arc::new),
+        status: status.map(Into::into),
         version: 0,
     }
 }

@@ -143,7 +143,7 @@ fn status(plan: &mut Plan, seat: &Seat, now: Now) -> Option<Write> {
     if silent == is_unknown(node) {
         return None;
     }
-    let mut status = node.status.as_deref().cloned().unwrap_or_else(|| json!({}));
+    let mut status = node.status_value().unwrap_or_else(|| json!({}));
     for kind in CONDITIONS {
         let (value, reason, message) = match (silent, kind) {
             (true, _) => ("Unknown", SILENT, "the node's agent has not been heard of"),
@@ -243,9 +243,9 @@ fn taint(plan: &mut Plan, world: &World, now: Now) {
 
 /// The taint that a node has for not being ready.
 fn trouble(node: &Object) -> Option<&'static str> {
-    match condition(node, "Ready").map(|it| &it["status"]) {
-        Some(status) if status == "True" => None,
-        Some(status) if status == "Unknown" => Some(TAINT_UNREACHABLE),
+    match condition(node, "Ready") {
+        Some(ready) if ready["status"] == "True" => None,
+        Some(ready) if ready["status"] == "Unknown" => Some(TAINT_UNREACHABLE),
         _ => Some(TAINT_NOT_READY),
     }
 }
@@ -277,7 +277,7 @@ fn gives_up(plan: &mut Plan, taints: &[Taint], state: &mut State, now: Now) -> b
 
 fn with_taints(node: &Object, taints: &[Taint]) -> Write {
     let mut object = node.clone();
-    let mut body = object.body.value().clone();
+    let mut body = object.body.value();
     let spec = body.entry("spec").or_insert_with(|| json!({}));
     match serde_json::to_value(taints) {
         Ok(Value::Array(list)) if !list.is_empty() => spec["taints"] = Value::Array(list),

@@ -5,15 +5,18 @@ mod disruption;
 mod storage;
 mod workloads;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use rustc_hash::{FxHashMap, FxHashSet};
-use schemas::{ContentHash, Key, Kind, Now, Object, Uid, Unit, kind::KINDS, labels};
+use rustc_hash::FxHashSet;
+use schemas::{Key, Kind, Now, Object, Part, Uid, Unit, kind::KINDS, labels};
 use store::{Heartbeats, Store, View};
 
 use crate::{
-    deployment, events, evictions, finished, garbage, index::Index, namespace, nodes, plan::Reason, pod_garbage, pods,
-    release, replicaset, report, revision, scheduler, settling,
+    deployment, events, evictions, faults::Faults, finished, garbage, index::Index, namespace, nodes, pod_garbage,
+    pods, release, replicaset, report, revision, scheduler, settling,
 };
 
 pub(crate) use batch::{cron_job, job};
@@ -55,9 +58,14 @@ pub(crate) fn namespace(view: &View<'_>, index: &Index, key: &Key) -> namespace:
 }
 
 /// A batch of declared (or no longer declared) keys.
-pub(crate) fn release(store: &Store, view: &View<'_>, index: &Index, keys: &[Key], more: bool) -> release::World {
+pub(crate) fn release(store: &Store, view: &View<'_>, index: &mut Index, keys: &[Key], now: Now) -> release::World {
+    let gate = index.gate().cloned();
     let desired = index.desired.clone();
     let rows: Vec<_> = keys.iter().filter_map(|key| desired.rows.get(key).cloned()).collect();
+    let blockers = rows
+        .iter()
+        .filter_map(|row| Some((row.key.clone(), index.blocker(row)?)))
+        .collect();
     let live = rows
         .iter()
         .filter_map(|row| Some((row.key.clone(), view.get(&row.key)?.clone())))
@@ -70,18 +78,19 @@ pub(crate) fn release(store: &Store, view: &View<'_>, index: &Index, keys: &[Key
         })
         .collect();
     release::World {
+        desired,
         rows,
         live,
         namespaces,
-        gate: gate(store, index),
-        more,
-        deletions: deletions(store, view, index),
+        gate,
+        blockers,
+        behind: index.released.behind(keys),
+        deletions: verdict(store, view, index, now),
         finished: keys
             .iter()
             .filter_map(|key| Some((key.clone(), ended(store, key)?)))
             .collect(),
         scaled: keys.iter().filter(|key| index.scaled.contains(key)).cloned().collect(),
-        desired,
     }
 }
 
@@ -90,25 +99,18 @@ fn ended(store: &Store, key: &Key) -> Option<finished::Finished> {
     (key.kind == Kind::Job).then(|| finished::recall(store, key)).flatten()
 }
 
-/// The earliest wave with an object that has never been healthy, if later ones are there to wait.
-fn gate(store: &Store, index: &Index) -> Option<release::waves::Gate> {
-    let last = *index.waves().keys().next_back()?;
-    let earlier = index.waves().iter().filter(|(wave, _)| **wave != last);
-    for (wave, keys) in earlier {
-        for key in keys {
-            let row = index.desired.rows.get(key);
-            if row.is_some_and(|row| !store.was_healthy(key, row.hash)) {
-                return Some(release::waves::Gate {
-                    wave: *wave,
-                    waits_for: key.clone(),
-                });
-            }
-        }
+/// What of the undeclared may go, judged anew when something changed that counts for it.
+fn verdict(store: &Store, view: &View<'_>, index: &mut Index, now: Now) -> Arc<release::budget::Verdict> {
+    if let Some(verdict) = &index.verdict {
+        return verdict.clone();
     }
-    None
+    let world = undeclared(store, view, index);
+    let verdict = Arc::new(release::budget::judge(&index.desired, &world, now));
+    index.verdict = Some(verdict.clone());
+    verdict
 }
 
-pub(crate) fn deletions(store: &Store, view: &View<'_>, index: &Index) -> release::budget::World {
+fn undeclared(store: &Store, view: &View<'_>, index: &Index) -> release::budget::World {
     let undeclared: Vec<Arc<Object>> = index
         .undeclared()
         .iter()
@@ -118,6 +120,7 @@ pub(crate) fn deletions(store: &Store, view: &View<'_>, index: &Index) -> releas
         return release::budget::World::default();
     }
     let mut contents = BTreeMap::new();
+    let mut used = BTreeSet::new();
     for space in undeclared.iter().filter(|object| object.kind == Kind::Namespace) {
         let mut inside = Vec::new();
         for info in KINDS.iter().filter(|info| info.namespaced) {
@@ -132,45 +135,26 @@ pub(crate) fn deletions(store: &Store, view: &View<'_>, index: &Index) -> releas
             let counted = objects.filter(|object| object.controller().is_none() && !release::is_managed(object));
             inside.extend(counted.map(|object| object.key()));
         }
-        contents.insert(Arc::from(space.name()), inside);
+        let name: Arc<str> = Arc::from(space.name());
+        if index.declared_in(&name).next().is_some() {
+            used.insert(name.clone());
+        }
+        contents.insert(name, inside);
     }
     release::budget::World {
-        moving: moving(view, index, &undeclared),
         undeclared,
         contents,
+        used,
         totals: index.totals(),
         confirmations: store.confirmations(),
     }
-}
-
-/// Objects that another namespace declares under the same kind and name, where that one is not there
-/// yet.
-fn moving(view: &View<'_>, index: &Index, undeclared: &[Arc<Object>]) -> BTreeMap<Key, Key> {
-    let mut targets: FxHashMap<(Kind, &str), Key> = FxHashMap::default();
-    let names: FxHashMap<(Kind, &str), &Arc<Object>> = undeclared
-        .iter()
-        .map(|object| ((object.kind, object.name()), object))
-        .collect();
-    for key in index.desired.rows.keys() {
-        if names.contains_key(&(key.kind, &*key.name)) && view.get(key).is_none() {
-            targets.insert((key.kind, &*key.name), key.clone());
-        }
-    }
-    let moves = undeclared
-        .iter()
-        .filter_map(|object| Some((object.key(), targets.get(&(object.kind, object.name()))?.clone())));
-    moves.collect()
 }
 
 pub(crate) fn deployment(view: &View<'_>, index: &Index, key: &Key) -> Option<deployment::World> {
     let deployment = view.get(key)?.clone();
     let uid = deployment.uid();
     let sets = controlled(view, &uid, Kind::ReplicaSet);
-    let strategy = deployment
-        .body
-        .value()
-        .get("spec")
-        .and_then(|spec| spec["strategy"]["type"].as_str());
+    let strategy = deployment.body.at("spec/strategy/type").and_then(Part::word);
     let counted: &[Arc<Object>] = if strategy == Some("Recreate") { &sets } else { &[] };
     let pods = counted
         .iter()
@@ -214,7 +198,7 @@ pub(crate) fn deployment(view: &View<'_>, index: &Index, key: &Key) -> Option<de
 }
 
 fn has_pods(set: &Object) -> bool {
-    let replicas = set.status.as_deref().and_then(|status| status["replicas"].as_i64());
+    let replicas = set.status.as_ref().and_then(|status| status.at("replicas")?.int());
     replicas.unwrap_or(0) > 0
 }
 
@@ -350,26 +334,17 @@ pub(crate) fn pod_garbage(view: &View<'_>, index: &mut Index, now: Now) -> pod_g
     world
 }
 
-/// What the driver knows of releases, for the report.
-#[derive(Debug, Default)]
-pub(crate) struct Released {
-    pub(crate) contents: FxHashMap<Key, ContentHash>,
-    pub(crate) troubles: FxHashMap<Key, Reason>,
-}
-
 pub(crate) fn report(
     store: &Store,
     view: &View<'_>,
-    index: &Index,
-    released: &Released,
+    index: &mut Index,
+    faults: &Faults,
     keys: &[Key],
     now: Now,
 ) -> report::World {
-    let verdict = release::budget::judge(&index.desired, &deletions(store, view, index), now);
     let mut world = report::World {
+        deletions: deletions(store, view, index, now),
         desired: index.desired.clone(),
-        removing: removing(index, &verdict),
-        held: verdict.held,
         ..report::World::default()
     };
     for key in keys.iter().filter(|key| !key.name.is_empty()) {
@@ -394,9 +369,11 @@ pub(crate) fn report(
                 .as_ref()
                 .and_then(|row| ended(store, key).filter(|done| done.content == row.hash)),
             settles: ready.max(),
-            was_healthy: row.as_ref().is_some_and(|row| store.was_healthy(key, row.hash)),
-            released: released.contents.get(key).copied(),
-            trouble: released.troubles.get(key).cloned(),
+            marked: row
+                .as_ref()
+                .is_some_and(|row| store.last_healthy(key).is_some_and(|mark| mark.content == row.hash)),
+            released: index.released.content(key),
+            trouble: faults.reason(key).or_else(|| index.released.reason(key).cloned()),
             key: key.clone(),
             row,
             live,
@@ -404,6 +381,27 @@ pub(crate) fn report(
         });
     }
     world
+}
+
+/// What is told of deletions, summed up anew when something of it changed.
+fn deletions(store: &Store, view: &View<'_>, index: &mut Index, now: Now) -> Arc<report::Deletions> {
+    let waits_for = index.released.first_trouble();
+    if let Some(known) = index
+        .deletions
+        .as_ref()
+        .filter(|known| known.waits_for.as_ref() == waits_for)
+    {
+        return known.clone();
+    }
+    let waits_for = waits_for.cloned();
+    let verdict = verdict(store, view, index, now);
+    let deletions = Arc::new(report::Deletions {
+        removing: removing(index, &verdict),
+        held: verdict.held.clone(),
+        waits_for,
+    });
+    index.deletions = Some(deletions.clone());
+    deletions
 }
 
 /// What goes and is not gone, by unit. What is undeclared and neither deleted yet nor about to be is

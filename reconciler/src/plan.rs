@@ -5,8 +5,8 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use schemas::{ContentHash, Key, Object, event::EventSpec, report::Report};
-use store::{Class, Op, Write, desired::Confirmation};
+use schemas::{Key, Object, event::EventSpec, report::Report};
+use store::{Class, Mark, Op, Write, desired::Confirmation};
 
 use crate::finished;
 
@@ -36,8 +36,8 @@ pub enum Step {
     },
     /// Keeps a person's word that a set of deletions is meant.
     Confirm(Confirmation),
-    /// Notes that these contents have been healthy once.
-    MarkHealthy(Vec<(Key, ContentHash)>),
+    /// Notes that these contents have been healthy.
+    MarkHealthy(Vec<(Key, Mark)>),
     /// Remembers how a declared object ended that is not kept, or forgets it.
     Remember(finished::Note),
     Publish(Arc<Report>),
@@ -124,7 +124,7 @@ impl Plan {
 pub fn status_of(object: &Object, status: serde_json::Value) -> Write {
     Write::new(Op::Status {
         key: object.key(),
-        status: Arc::new(status),
+        status: status.into(),
     })
     .uid(object.uid())
     .version(object.version)

@@ -14,9 +14,10 @@ use std::{
 };
 
 use rustc_hash::FxHashMap;
-use schemas::{Key, Kind, Now, Object, writable};
+use schemas::{Key, Kind, Now, Object, rollout, writable};
 use store::{Class, Desired, DesiredRow, Write};
 
+pub use crate::released::Behind;
 use crate::{
     finished::{self, Finished},
     ids::Ids,
@@ -42,9 +43,12 @@ pub struct World {
     pub scaled: BTreeSet<Key>,
     /// Later waves than this wait, and for what.
     pub gate: Option<waves::Gate>,
-    /// Rows that are not in this batch still wait: deletions come later.
-    pub more: bool,
-    pub deletions: budget::World,
+    /// Rows that wait for an object that they depend on.
+    pub blockers: BTreeMap<Key, Key>,
+    /// Rows beside those of this batch whose newest content is not released: deletions come later.
+    pub behind: Option<Behind>,
+    /// What of the undeclared may go.
+    pub deletions: Arc<budget::Verdict>,
 }
 
 const SOURCE: &str = "release-controller";
@@ -53,7 +57,7 @@ const SOURCE: &str = "release-controller";
 pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
     let mut plan = Plan::default();
     let mut rows: Vec<&Arc<DesiredRow>> = world.rows.iter().collect();
-    rows.sort_by_cached_key(|row| (waves::wave(&row.content), order(row.key.kind), row.key.clone()));
+    rows.sort_by_cached_key(|row| (rollout::wave(&row.content), order(row.key.kind), row.key.clone()));
     let mut writes = Vec::new();
     // Namespaces that are there or come with this plan.
     let declared: BTreeSet<Arc<str>> = world
@@ -77,9 +81,22 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
             // It has run, and its manifest has not changed since.
             continue;
         }
-        let wave = waves::wave(&row.content);
-        if let Some(gate) = world.gate.as_ref().filter(|gate| wave > gate.wave) {
-            plan.wait(row.key.clone(), "Wave", gate.to_string());
+        let wave = rollout::wave(&row.content);
+        let changes = || change::change(row, world.live.get(&row.key), world.scaled.contains(&row.key), now);
+        let gate = world.gate.as_ref().filter(|gate| wave > gate.wave);
+        let gate = gate.map(|gate| (waves::WAVE, gate.to_string()));
+        let blocker = world.blockers.get(&row.key);
+        let blocker = blocker.map(|key| {
+            (
+                waves::DEPENDS_ON,
+                format!("waits for {key}, which has not been healthy yet"),
+            )
+        });
+        if let Some((word, message)) = gate.or(blocker) {
+            // What is as declared already, by a revert, has nothing to wait for.
+            if !matches!(changes(), Change::None) {
+                plan.wait(row.key.clone(), word, message);
+            }
             continue;
         }
         if let Some(space) = &row.key.namespace {
@@ -100,8 +117,17 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
                 }
             }
         }
-        match change::change(row, world.live.get(&row.key), world.scaled.contains(&row.key), now, ids) {
+        match changes() {
             Change::None => {}
+            Change::Create(object) => match change::made(row, object, now, ids) {
+                Ok(write) => {
+                    if let Some((key, _)) = world.finished.get_key_value(&row.key) {
+                        forget.push(key);
+                    }
+                    writes.push(write);
+                }
+                Err(reason) => plan.waiting.push((row.key.clone(), reason)),
+            },
             Change::Write(write) => {
                 if let Some((key, _)) = world.finished.get_key_value(&row.key) {
                     forget.push(key);
@@ -125,35 +151,28 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
         }));
     }
     plan.writes(Class::Git, "releasing what is declared", writes);
-    if !world.more {
-        delete(&mut plan, world, now);
+    // Creates come before deletes, across units and waves.
+    if world.behind.is_none() && plan.waiting.is_empty() {
+        delete(&mut plan, &world.deletions, now);
     }
     plan
 }
 
 /// Deletions, as far as the budget allows.
-fn delete(plan: &mut Plan, world: &World, now: Now) {
-    let verdict = budget::judge(&world.desired, &world.deletions, now);
-    if let Some(confirmation) = verdict.confirm {
-        plan.steps.push(Step::Confirm(confirmation));
+fn delete(plan: &mut Plan, verdict: &budget::Verdict, now: Now) {
+    if let Some(confirmation) = &verdict.confirm {
+        plan.steps.push(Step::Confirm(confirmation.clone()));
     }
     let mut writes = Vec::new();
     for object in &verdict.delete {
         writes.extend(owners::delete(object, None, now));
     }
     plan.writes(Class::Git, "deleting what is no longer declared", writes);
-    if let Some(held) = verdict.held {
-        for key in held.objects {
-            plan.wait(key, "DeletionHeld", held.reason.clone());
-        }
-    }
-    for (key, why) in verdict.kept {
-        plan.wait(key, "Kept", why);
-    }
 }
 
-/// What others need comes first: namespaces, then what pods read, then what makes pods.
-fn order(kind: Kind) -> u8 {
+/// Within a wave, kinds come in this order: what others need first, namespaces, then what pods read,
+/// then what makes pods.
+pub(crate) fn order(kind: Kind) -> u8 {
     match kind {
         Kind::Namespace => 0,
         Kind::PriorityClass | Kind::StorageClass | Kind::ResourceQuota | Kind::LimitRange => 1,

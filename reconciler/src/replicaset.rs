@@ -83,7 +83,7 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
     }
     let wanted = spec.replicas();
     let changes = !set.is_deleting() && active.len() != wanted;
-    if status != set.status.as_deref().cloned().unwrap_or_default() && (!changes || world.failure.is_some()) {
+    if status != set.status_value().unwrap_or_default() && (!changes || world.failure.is_some()) {
         // When pods are about to come or go, the next look counts them.
         let mut write = status_of(set, status);
         write.version = None;
@@ -137,7 +137,7 @@ fn remove(plan: &mut Plan, world: &World, spec: &Spec, active: Vec<&Arc<Object>>
     let stay = order.split_off(count);
     // What goes stops being counted before it goes: a rollout that looks in between must not rely on it.
     let (status, _) = status(world, spec, &stay, now);
-    if Some(&status) != world.set.status.as_deref() {
+    if world.set.status != Some((&status).into()) {
         let mut write = status_of(&world.set, status);
         write.version = None;
         plan.write(Class::Status, "counting the replicas that stay", write);
@@ -213,12 +213,7 @@ fn status(world: &World, spec: &Spec, active: &[&Arc<Object>], now: Now) -> (Val
             next = Some(next.map_or(left, |next| next.min(left)));
         }
     }
-    let mut status = set
-        .status
-        .as_deref()
-        .cloned()
-        .filter(Value::is_object)
-        .unwrap_or_else(|| json!({}));
+    let mut status = set.status_value().filter(Value::is_object).unwrap_or_else(|| json!({}));
     status["replicas"] = active.len().into();
     status["observedGeneration"] = set.meta.generation.unwrap_or(1).into();
     for (field, count) in [

@@ -7,14 +7,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use k8s_openapi::{
-    api::core::v1::PodTemplateSpec,
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
-};
+use k8s_openapi::{api::core::v1::PodTemplateSpec, apimachinery::pkg::apis::meta::v1::Time};
 use rustc_hash::FxHashSet;
-use schemas::{Body, Kind, Now, Object, labels, template};
+use schemas::{Body, Kind, Meta, Now, Object, Part, Shared, labels, template};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 use store::{Op, Write};
 
 use crate::{
@@ -82,17 +79,12 @@ fn hash(owner: &Object, template: &PodTemplateSpec) -> String {
     let collisions = owner
         .status
         .as_ref()
-        .and_then(|status| status["collisionCount"].as_i64());
+        .and_then(|status| status.at("collisionCount")?.int());
     template::pod_template_hash(template, collisions.and_then(|count| i32::try_from(count).ok()))
 }
 
 pub(crate) fn number(revision: &Object) -> i64 {
-    revision
-        .body
-        .value()
-        .get("revision")
-        .and_then(Value::as_i64)
-        .unwrap_or(0)
+    revision.body.at("revision").and_then(Part::int).unwrap_or(0)
 }
 
 /// What pods of a revision carry: its name for a StatefulSet, its hash alone for a DaemonSet.
@@ -162,7 +154,7 @@ pub(crate) fn current(
 }
 
 fn numbered(revision: &Object, number: i64) -> Object {
-    let mut body = revision.body.value().clone();
+    let mut body = revision.body.value();
     body.insert("revision".to_owned(), number.into());
     Object {
         body: Body::new(body),
@@ -171,8 +163,7 @@ fn numbered(revision: &Object, number: i64) -> Object {
 }
 
 fn fresh(owner: &Object, template: &PodTemplateSpec, number: i64, now: Now, ids: &mut Ids) -> Object {
-    let spec = owner.body.value().get("spec");
-    let mut content = spec.and_then(|spec| spec.get("template")).cloned().unwrap_or_default();
+    let mut content = owner.body.at("spec/template").map(Part::value).unwrap_or_default();
     if let Some(content) = content.as_object_mut() {
         // It is a patch: applied to the owner, it puts the whole template back.
         content.insert("$patch".to_owned(), "replace".into());
@@ -192,16 +183,16 @@ fn fresh(owner: &Object, template: &PodTemplateSpec, number: i64, now: Now, ids:
     let annotations: BTreeMap<String, String> = passed_on.map(|(key, value)| (key.clone(), value.clone())).collect();
     Object {
         kind: Kind::ControllerRevision,
-        meta: ObjectMeta {
-            name: Some(name(owner, template)),
+        meta: Shared::new(Meta {
+            name: Some(name(owner, template).into()),
             namespace: owner.meta.namespace.clone(),
-            uid: Some(ids.uid().to_string()),
+            uid: Some(ids.uid().0),
             creation_timestamp: Some(Time(now.wall)),
-            labels: Some(labels),
-            annotations: (!annotations.is_empty()).then_some(annotations),
-            owner_references: Some(vec![owner.as_controller()]),
-            ..ObjectMeta::default()
-        },
+            labels: Some(labels.into()),
+            annotations: (!annotations.is_empty()).then(|| annotations.into()),
+            owner_references: Some(vec![owner.as_controller()].into()),
+            ..Meta::default()
+        }),
         body: Body::new(body),
         node: None,
         status: None,
@@ -211,7 +202,7 @@ fn fresh(owner: &Object, template: &PodTemplateSpec, number: i64, now: Now, ids:
 
 /// The status that counts one more collision of a revision's name.
 pub(crate) fn collided(owner: &Object) -> Write {
-    let mut status = pods::blank(owner.status.as_deref());
+    let mut status = pods::blank(owner.status.as_ref());
     let count = status["collisionCount"].as_i64().unwrap_or(0);
     status["collisionCount"] = (count + 1).into();
     status_of(owner, status)

@@ -16,7 +16,7 @@ use std::{
 
 use k8s_openapi::api::core::v1::PodSpec;
 use rustc_hash::FxHashMap;
-use schemas::{ContentHash, Now, Object};
+use schemas::{ContentHash, Now, Object, Part};
 use serde_json::json;
 use store::{Class, Op, Write};
 
@@ -118,11 +118,7 @@ pub fn plan(world: &World, now: Now) -> Plan {
 }
 
 fn is_ours(pod: &Object) -> bool {
-    let name = pod
-        .body
-        .value()
-        .get("spec")
-        .and_then(|spec| spec["schedulerName"].as_str());
+    let name = pod.body.at("spec/schedulerName").and_then(Part::word);
     pod.node.is_none() && !pod.is_deleting() && name.is_none_or(|name| name.is_empty() || name == NAME)
 }
 
@@ -209,11 +205,7 @@ impl Board<'_> {
 }
 
 fn bind(pod: &Object, node: &Arc<str>, now: Now) -> Write {
-    let mut status = pod
-        .status
-        .as_deref()
-        .cloned()
-        .unwrap_or_else(|| json!({"phase": "Pending"}));
+    let mut status = pod.status_value().unwrap_or_else(|| json!({"phase": "Pending"}));
     let scheduled = json!({
         "type": "PodScheduled", "status": "True",
         "lastTransitionTime": pods::stamp(now.wall),
@@ -222,7 +214,7 @@ fn bind(pod: &Object, node: &Arc<str>, now: Now) -> Write {
     Write::new(Op::Bind {
         key: pod.key(),
         node: node.clone(),
-        status: Some(Arc::new(status)),
+        status: Some(status.into()),
     })
     .uid(pod.uid())
     .version(pod.version)
@@ -234,11 +226,7 @@ fn park(pod: &Object, reason: &str, message: &str, now: Now) -> Option<Write> {
     if said.is_some_and(|it| it["status"] == "False" && it["reason"] == reason && it["message"] == message) {
         return None;
     }
-    let mut status = pod
-        .status
-        .as_deref()
-        .cloned()
-        .unwrap_or_else(|| json!({"phase": "Pending"}));
+    let mut status = pod.status_value().unwrap_or_else(|| json!({"phase": "Pending"}));
     let condition = json!({
         "type": "PodScheduled", "status": "False", "reason": reason, "message": message,
         "lastTransitionTime": pods::stamp(now.wall),

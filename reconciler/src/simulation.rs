@@ -63,7 +63,7 @@ impl Simulation {
         self.version += 1;
         object.version = self.version;
         let old = self.objects.get(&key);
-        object.meta.uid = Some(old.map_or_else(|| self.ids.uid().to_string(), |old| old.uid().to_string()));
+        object.meta.uid = Some(old.map_or_else(|| self.ids.uid().0, |old| old.uid().0));
         object.meta.generation = Some(old.map_or(1, |old| {
             let changed = old.body.hash() != object.body.hash();
             old.meta.generation.unwrap_or(1) + i64::from(changed)
@@ -141,7 +141,7 @@ impl Simulation {
                 let changed = old.body.hash() != object.body.hash();
                 new.meta.generation = Some(old.meta.generation.unwrap_or(1) + i64::from(changed));
                 new.body = object.body.clone();
-                let free = |object: &Object| object.meta.finalizers.as_ref().is_none_or(Vec::is_empty);
+                let free = |object: &Object| object.meta.finalizers.as_ref().is_none_or(|names| names.is_empty());
                 let stopped = new.node.is_none() || new.meta.deletion_grace_period_seconds.unwrap_or(0) == 0;
                 if new.is_deleting() && !free(&old) && free(&new) && (key.kind != Kind::Pod || stopped) {
                     self.objects.remove(&key);
@@ -320,7 +320,7 @@ impl Simulation {
         let mut new = pod.clone();
         self.version += 1;
         new.version = self.version;
-        new.status = Some(Arc::new(json!({"phase": phase})));
+        new.status = Some(json!({"phase": phase}).into());
         self.ready_since.remove(&pod.uid());
         if phase == "Failed"
             && let Some((owner, place, mark)) = failures::place(pod)
@@ -337,13 +337,13 @@ impl Simulation {
         new.version = self.version;
         new.node
             .get_or_insert_with(|| daemonset::place(pod).unwrap_or_else(|| "n".into()));
-        let mut status = new.status.as_deref().cloned().unwrap_or_default();
+        let mut status = new.status_value().unwrap_or_default();
         status["phase"] = "Running".into();
         pods::set_condition(
             &mut status,
             json!({"type": "Ready", "status": if ready { "True" } else { "False" }}),
         );
-        new.status = Some(Arc::new(status));
+        new.status = Some(status.into());
         if ready {
             self.ready_since.entry(pod.uid()).or_insert(self.now.monotonic);
         } else {

@@ -147,7 +147,7 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
     if let Some(delay) = next {
         plan.look_again(delay);
     }
-    if set.status.as_deref() != Some(&status) && (quiet || world.failure.is_some()) {
+    if set.status != Some((&status).into()) && (quiet || world.failure.is_some()) {
         // When pods are about to come or go, the next look counts them.
         plan.write(Class::Status, "counting pods", status_of(set, status));
     }
@@ -182,10 +182,7 @@ impl<'a> Row<'a> {
             }
         }
         condemned.sort_by_key(|(ordinal, _)| std::cmp::Reverse(*ordinal));
-        let said = set
-            .status
-            .as_ref()
-            .and_then(|status| status["currentRevision"].as_str());
+        let said = set.status.as_ref().and_then(|status| status.word("currentRevision"));
         let known = |name: &&str| world.revisions.iter().any(|revision| revision.name() == *name);
         Self {
             world,

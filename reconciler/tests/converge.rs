@@ -2,6 +2,7 @@
 //! is made up.
 
 mod cluster;
+mod gates;
 
 use std::time::Instant;
 
@@ -148,8 +149,8 @@ async fn deletions_over_the_budget_wait_for_a_word() {
     cluster
         .store
         .confirm_deletes(store::Confirmation {
-            commit: held.commit,
-            keys: held.objects,
+            commit: held.commit.clone(),
+            keys: held.objects.clone(),
             who: "a person".to_owned(),
             at: cluster.now().wall,
         })
@@ -258,7 +259,7 @@ async fn a_daemon_set_follows_its_nodes_and_rolls() {
             .all(|pod| pod.body.value()["spec"]["containers"][0]["image"] == "i:2")
     );
     let set = cluster.get(Kind::DaemonSet, "default", "agent");
-    let status = set.status.clone().expect("it has one");
+    let status = set.status_value().expect("it has one");
     assert_eq!(status["updatedNumberScheduled"], 3);
     assert_eq!(status["observedGeneration"], 2);
     let revisions = cluster.store.list(Kind::ControllerRevision, Some("default")).items;
@@ -268,8 +269,7 @@ async fn a_daemon_set_follows_its_nodes_and_rolls() {
     cluster
         .wait("the set counts two nodes", || {
             let set = cluster.get(Kind::DaemonSet, "default", "agent");
-            set.status
-                .as_ref()
+            set.status_value()
                 .is_some_and(|status| status["desiredNumberScheduled"] == 2)
         })
         .await;
@@ -307,13 +307,10 @@ async fn jobs_end_are_replaced_and_are_not_made_again() {
     cluster.declare(jobs("exit:0")).await;
     cluster.converged().await;
     let first = cluster.get(Kind::Job, "batch", "kept");
-    let status = first.status.as_deref().cloned().unwrap_or_default();
+    let status = first.status_value().unwrap_or_default();
     assert_eq!(status["succeeded"], 5, "{status}");
     let parts = cluster.get(Kind::Job, "batch", "parts");
-    assert_eq!(
-        parts.status.as_deref().unwrap_or(&json!(null))["completedIndexes"],
-        "0-2"
-    );
+    assert_eq!(parts.status_value().unwrap_or_default()["completedIndexes"], "0-2");
     cluster.wait("what is not kept is gone", || get("gone").is_none()).await;
 
     // Another revision runs nothing again but the job whose template changed, after its pods are gone.
@@ -393,7 +390,7 @@ async fn a_clock_that_is_set_forward_starts_what_is_due() {
             jobs.len() == 1 && jobs.iter().all(complete)
         })
         .await;
-    let status = cluster.get(Kind::CronJob, "batch", "nightly").status.clone();
+    let status = cluster.get(Kind::CronJob, "batch", "nightly").status_value();
     assert!(status.is_some_and(|status| status["lastScheduleTime"].is_string()));
     cluster.stop().await;
 }

@@ -12,10 +12,9 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::Time,
 };
-use serde_json::Value;
 
 use crate::{
-    Kind, Object, ObjectError,
+    Kind, Object, ObjectError, Part,
     kind::Support,
     node::UNCLAIMED,
     report::Outcome,
@@ -375,33 +374,27 @@ fn pod(object: &Object) -> Result<Health, ObjectError> {
 }
 
 fn node(object: &Object) -> Result<Health, ObjectError> {
-    let conditions = object
-        .status
-        .as_deref()
-        .and_then(|status| status.get("conditions")?.as_array());
+    let conditions = object.status.as_ref().and_then(|status| status.at("conditions"));
     let find = |kind: &str| {
-        let mut all = conditions.into_iter().flatten();
-        all.find(|condition| condition.get("type").and_then(Value::as_str) == Some(kind))
+        let mut all = conditions.into_iter().flat_map(Part::items);
+        all.find(|condition| condition.has("type", kind))
     };
     let ready = find("Ready");
-    let text = |field: &str| ready.and_then(|condition| condition.get(field)?.as_str());
+    let text = |field: &str| ready.and_then(|condition| condition.get(field)?.text());
     // Nothing is broken, but a person has to decide.
     let unclaimed = find(UNCLAIMED)
-        .filter(|condition| condition["status"] == "True")
-        .and_then(|condition| condition.get("message")?.as_str());
+        .filter(|condition| condition.has("status", "True"))
+        .and_then(|condition| condition.get("message")?.text());
     let since = text("lastTransitionTime").and_then(|time| time.parse().ok());
-    let health = match text("status") {
-        Some("True") => converged(unclaimed.unwrap_or("Ready")),
-        _ => failed(text("message").or(text("reason")).unwrap_or("NodeNotReady")),
+    let health = match text("status").as_deref() {
+        Some("True") => converged(unclaimed.as_deref().unwrap_or("Ready")),
+        _ => failed(text("message").or(text("reason")).as_deref().unwrap_or("NodeNotReady")),
     };
     Ok(Health { since, ..health })
 }
 
 fn claim(object: &Object) -> Result<Health, ObjectError> {
-    let phase = object
-        .status
-        .as_deref()
-        .and_then(|status| status.get("phase")?.as_str());
+    let phase = object.status.as_ref().and_then(|status| status.word("phase"));
     Ok(match phase {
         Some("Lost") => failed("Lost: its volume is gone"),
         // A claim that waits for its first pod is as it should be.

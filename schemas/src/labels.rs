@@ -63,11 +63,12 @@ pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration
 /// Names the container that `kubectl logs` and `kubectl exec` take when none is given.
 pub const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
-/// The wave of a release that an object belongs to: a whole number, 0 where it is missing.
+/// The wave of a release that an object belongs to: a whole number, 0 where it is missing. These three
+/// are read by [`crate::rollout`].
 pub const WAVE: &str = "towline.dev/wave";
-/// Objects of the same namespace that must be healthy first: `Kind/name`, separated by commas.
+/// Objects that must have been healthy first: `Kind/name` or `Kind/namespace/name`, separated by commas.
 pub const DEPENDS_ON: &str = "towline.dev/depends-on";
-/// What a failed rollout of this object leads to.
+/// What a failed rollout of this object leads to: `revert`.
 pub const ON_FAILURE: &str = "towline.dev/on-failure";
 
 /// On a Namespace that no manifest declares and that was made because manifests use it.

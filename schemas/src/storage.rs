@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::{Key, Kind, Object};
+use crate::{Key, Kind, Object, Part};
 
 /// The class that claims get that name none.
 pub const DEFAULT_CLASS: &str = "local";
@@ -54,22 +54,22 @@ pub struct DockerVolume {
 /// What is behind a volume; none for sources that no node can mount.
 #[must_use]
 pub fn backing(volume: &Object) -> Option<Backing> {
-    let spec = volume.body.value().get("spec")?;
+    let spec = volume.body.at("spec")?;
     if let Some(docker) = docker_volume(volume) {
         return Some(Backing::Docker(docker));
     }
-    let path = spec.pointer("/local/path").or_else(|| spec.pointer("/hostPath/path"))?;
-    Some(Backing::Directory(path.as_str()?.to_owned()))
+    let path = spec.at("local/path").or_else(|| spec.at("hostPath/path"))?;
+    Some(Backing::Directory(path.text()?.into_owned()))
 }
 
 /// The volume of Docker that is behind a PersistentVolume, if it is one.
 #[must_use]
 pub fn docker_volume(volume: &Object) -> Option<DockerVolume> {
-    let csi = volume.body.value().get("spec")?.get("csi")?;
-    (csi.get("driver")? == DRIVER).then_some(())?;
+    let csi = volume.body.at("spec/csi")?;
+    csi.has("driver", DRIVER).then_some(())?;
     Some(DockerVolume {
-        name: csi.get("volumeHandle")?.as_str()?.to_owned(),
-        node: csi.pointer(&format!("/volumeAttributes/{NODE}"))?.as_str()?.into(),
+        name: csi.get("volumeHandle")?.text()?.into_owned(),
+        node: csi.get("volumeAttributes")?.get(NODE)?.text()?.into(),
     })
 }
 
@@ -82,36 +82,36 @@ pub fn source(volume: &DockerVolume) -> Value {
 /// Whether what is behind a volume goes with it.
 #[must_use]
 pub fn is_deleted_with(volume: &Object) -> bool {
-    let spec = volume.body.value().get("spec");
-    spec.is_some_and(|spec| spec["persistentVolumeReclaimPolicy"] == "Delete")
+    let spec = volume.body.at("spec");
+    spec.is_some_and(|spec| spec.has("persistentVolumeReclaimPolicy", "Delete"))
 }
 
 /// The claims that a pod's volumes name.
 pub fn claims(pod: &Object) -> impl Iterator<Item = Key> {
-    let volumes = pod.body.value().get("spec").and_then(|spec| spec["volumes"].as_array());
-    let named = volumes.into_iter().flatten().filter_map(|volume| {
-        let claim = volume.pointer("/persistentVolumeClaim/claimName")?;
-        claim.as_str().filter(|claim| !claim.is_empty())
+    let volumes = pod.body.at("spec/volumes").into_iter().flat_map(Part::items);
+    let named = volumes.filter_map(|volume| {
+        let claim = volume.at("persistentVolumeClaim/claimName")?;
+        claim.text().filter(|claim| !claim.is_empty())
     });
-    named.map(|claim| Key::namespaced(Kind::PersistentVolumeClaim, pod.namespace(), claim))
+    named.map(|claim| Key::namespaced(Kind::PersistentVolumeClaim, pod.namespace(), &claim))
 }
 
 /// The volume that a claim is bound to, or wants to be.
 #[must_use]
 pub fn volume_of(claim: &Object) -> Option<Key> {
-    let name = claim.body.value().get("spec")?.get("volumeName")?.as_str()?;
-    (!name.is_empty()).then(|| Key::cluster(Kind::PersistentVolume, name))
+    let name = claim.body.at("spec/volumeName")?.text()?;
+    (!name.is_empty()).then(|| Key::cluster(Kind::PersistentVolume, &name))
 }
 
 /// The claim that a volume is bound to, or kept for.
 #[must_use]
 pub fn claim_of(volume: &Object) -> Option<Key> {
-    let reference = volume.body.value().get("spec")?.get("claimRef")?;
-    let text = |field: &str| reference.get(field)?.as_str().filter(|text| !text.is_empty());
+    let reference = volume.body.at("spec/claimRef")?;
+    let text = |field: &str| reference.get(field)?.text().filter(|text| !text.is_empty());
     Some(Key::namespaced(
         Kind::PersistentVolumeClaim,
-        text("namespace")?,
-        text("name")?,
+        &text("namespace")?,
+        &text("name")?,
     ))
 }
 

@@ -27,6 +27,7 @@ pub use change::changes;
 pub use finding::{Fault, Finding};
 pub use meta::{is_dns_label, name_fault};
 pub use path::{FieldPath, Segment};
+pub use structure::suggestion;
 
 pub(crate) use finding::Findings;
 use path::At;

@@ -122,10 +122,10 @@ pub fn write_policy(kind: Kind, verb: Verb, part: Part, facts: Facts) -> WritePo
 /// Whether git declares this object, or did: the manager `towline` has applied fields of it.
 #[must_use]
 pub fn was_declared(object: &Object) -> bool {
-    let entries = object.meta.managed_fields.iter().flatten();
-    let mut entries = entries.filter(|entry| entry.subresource.as_deref().is_none_or(str::is_empty));
-    entries
-        .any(|entry| entry.manager.as_deref() == Some(labels::MANAGER) && entry.operation.as_deref() == Some("Apply"))
+    let entries = object.meta.managed_fields.iter();
+    let entries = entries.flat_map(|entries| entries.part().items());
+    let mut entries = entries.filter(|entry| entry.get("subresource").is_none_or(|name| name.is("")));
+    entries.any(|entry| entry.has("manager", labels::MANAGER) && entry.has("operation", "Apply"))
 }
 
 /// Whether the change from `old` to `new`, both nodes as the API writes them, is one that people may

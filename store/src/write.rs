@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use schemas::{Key, Object, Uid};
-use serde_json::Value;
+use schemas::{Key, Object, Packed, Uid};
 
 /// Who writes. When writes wait, users and git go before controllers, and these before status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,12 +25,12 @@ pub enum Op {
     /// object with a deletion timestamp removes it.
     Replace(Object),
     /// Replaces the status alone.
-    Status { key: Key, status: Arc<Value> },
+    Status { key: Key, status: Packed },
     /// Binds a pod to a node; a pod that has one is a conflict.
     Bind {
         key: Key,
         node: Arc<str>,
-        status: Option<Arc<Value>>,
+        status: Option<Packed>,
     },
     /// Removes the object for good; its finalizers must be empty. Graceful deletion is a `Replace`
     /// that sets a deletion timestamp, decided above the store.

@@ -5,6 +5,7 @@ mod bad_input;
 mod command_line;
 mod editor;
 mod first_push;
+mod gates;
 mod git_faults;
 mod hostile;
 mod images;

@@ -270,6 +270,9 @@ pub(crate) struct SyncArgs {
     /// Confirm the deletions that are held at this commit
     #[arg(long, value_name = "COMMIT")]
     pub(crate) confirm_deletes: Option<String>,
+    /// Do not let objects of this commit, the newest, wait for earlier waves and dependencies
+    #[arg(long, value_name = "COMMIT")]
+    pub(crate) skip_gates: Option<String>,
     #[command(flatten)]
     pub(crate) client: Client,
     #[command(flatten)]

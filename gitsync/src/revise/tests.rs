@@ -113,7 +113,7 @@ proptest! {
                     prop_assert!(held.contains(&row.unit), "{} holds what it fed", path);
                 }
             }
-            for (key, row) in &desired.rows {
+            for (key, row) in desired.rows.iter() {
                 if held.contains(&row.unit) {
                     prop_assert_eq!(after.rows.get(key), Some(row), "a held unit does not move");
                 } else if !after.rows.contains_key(key) {

@@ -144,15 +144,21 @@ async fn a_clock_alone_is_not_worth_telling() {
         status: json!({"conditions": [{"type": "Ready", "status": ready, "lastHeartbeatTime": time}]}),
         stale: false,
     };
-    report.nodes.insert("n1".into(), node("2026-01-01T00:00:00Z", "True"));
+    report
+        .nodes
+        .insert("n1".into(), node("2026-01-01T00:00:00Z", "True").into());
     world.store.publish_report(Arc::new(report.clone()));
     world
         .status("the node", |repo| show(repo, "status/nodes/n1.yaml").contains("Ready"))
         .await;
     let before = count(&world.repo);
-    report.nodes.insert("n1".into(), node("2026-01-01T00:00:10Z", "True"));
+    report
+        .nodes
+        .insert("n1".into(), node("2026-01-01T00:00:10Z", "True").into());
     world.store.publish_report(Arc::new(report.clone()));
-    report.nodes.insert("n1".into(), node("2026-01-01T00:00:10Z", "False"));
+    report
+        .nodes
+        .insert("n1".into(), node("2026-01-01T00:00:10Z", "False").into());
     world.store.publish_report(Arc::new(report));
     world
         .status("the change", |repo| {

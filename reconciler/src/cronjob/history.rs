@@ -29,7 +29,7 @@ pub(super) fn beyond(world: &World, spec: &CronJobSpec) -> Vec<Arc<Object>> {
 }
 
 fn started(job: &Object) -> Option<Timestamp> {
-    let shown = job.status.as_ref().and_then(|status| status["startTime"].as_str());
+    let shown = job.status.as_ref().and_then(|status| status.at("startTime")?.text());
     let created = job.meta.creation_timestamp.as_ref().map(|time| time.0);
     shown.and_then(|shown| shown.parse().ok()).or(created)
 }

@@ -1,7 +1,5 @@
 //! The Jobs of a CronJob.
 
-use std::sync::Arc;
-
 use jiff::{Timestamp, tz::TimeZone};
 use k8s_openapi::{api::batch::v1::CronJobSpec, apimachinery::pkg::apis::meta::v1::Time};
 use schemas::{Kind, Now, Object, ObjectError, defaulting, labels};
@@ -45,9 +43,9 @@ pub(super) fn job(
     defaulting::identify_job(&mut value, &uid.0);
     let status = defaulting::initial_status(Kind::Job, &value);
     let mut job = Object::from_value(value)?;
-    job.meta.uid = Some(uid.to_string());
+    job.meta.uid = Some(uid.0);
     job.meta.creation_timestamp = Some(Time(now.wall));
-    job.status = status.map(Arc::new);
+    job.status = status.map(Into::into);
     Ok(job)
 }
 

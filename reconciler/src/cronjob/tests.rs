@@ -35,7 +35,7 @@ impl Cluster {
         });
         json_patch::merge(&mut value, &json!({"spec": spec}));
         let mut object = Object::clone(&self.sim.put(value));
-        object.status.get_or_insert_with(|| Arc::new(json!({})));
+        object.status.get_or_insert_with(|| json!({}).into());
         object.meta.creation_timestamp = Some(Time("2026-11-24T12:00:00Z".parse().expect("it is a time")));
         self.sim.insert(object);
     }
@@ -45,7 +45,7 @@ impl Cluster {
     }
 
     fn status(&self) -> Value {
-        self.cron_job().status.as_deref().cloned().unwrap_or_default()
+        self.cron_job().status_value().unwrap_or_default()
     }
 
     fn plan(&mut self) -> Plan {
@@ -90,9 +90,12 @@ impl Cluster {
         let mut job = Object::clone(&self.sim.get(Kind::Job, name));
         let now = stamp(self.sim.now.wall);
         let created = job.meta.creation_timestamp.as_ref().map(|time| stamp(time.0));
-        job.status = Some(Arc::new(json!({
+        job.status = Some(
+            json!({
             "startTime": created, "completionTime": if how == "Complete" { json!(now) } else { Value::Null },
-            "conditions": [{"type": how, "status": "True", "lastTransitionTime": now}]})));
+            "conditions": [{"type": how, "status": "True", "lastTransitionTime": now}]})
+            .into(),
+        );
         self.sim.insert(job);
     }
 }
@@ -207,9 +210,9 @@ fn a_job_made_by_hand_stands_in_nobodys_way() {
     cluster.at("12:10:00");
     cluster.end(&named("12:10:00"), "Complete");
     let mut manual = Object::clone(&cluster.sim.get(Kind::Job, &named("12:10:00")));
-    manual.meta.name = Some("by-hand".to_owned());
-    manual.meta.uid = Some("by-hand".to_owned());
-    manual.status = Some(Arc::new(json!({})));
+    manual.meta.name = Some("by-hand".into());
+    manual.meta.uid = Some("by-hand".into());
+    manual.status = Some(json!({}).into());
     let annotations = manual.meta.annotations.get_or_insert_default();
     annotations.insert(labels::CRON_JOB_INSTANTIATE.to_owned(), "manual".to_owned());
     cluster.sim.insert(manual);

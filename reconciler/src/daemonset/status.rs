@@ -35,7 +35,7 @@ pub(super) fn of(spread: &Spread<'_>) -> (Value, Option<Duration>) {
             }
         }
     }
-    let mut status = pods::blank(set.status.as_deref());
+    let mut status = pods::blank(set.status.as_ref());
     status["observedGeneration"] = set.meta.generation.unwrap_or(1).into();
     for (field, count) in [
         ("desiredNumberScheduled", wanted),

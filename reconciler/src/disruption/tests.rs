@@ -49,7 +49,7 @@ fn look(sim: &mut Simulation, scales: &FxHashMap<Uid, Scale>) -> Plan {
 
 fn status(sim: &Simulation) -> Value {
     let budget = sim.get(Kind::PodDisruptionBudget, "b");
-    budget.status.as_deref().cloned().unwrap_or_default()
+    budget.status_value().unwrap_or_default()
 }
 
 fn scales(replicas: i32) -> FxHashMap<Uid, Scale> {
@@ -206,7 +206,7 @@ fn an_eviction_counts_until_its_pod_goes_or_its_time_is_up() {
 /// The API's part: takes one off.
 fn evicted(sim: &mut Simulation, name: &str) {
     let budget = sim.get(Kind::PodDisruptionBudget, "b");
-    let mut status = budget.status.as_deref().cloned().expect("it is counted");
+    let mut status = budget.status_value().expect("it is counted");
     let allowed = status["disruptionsAllowed"].as_i64().expect("a number");
     assert!(allowed > 0);
     status["disruptionsAllowed"] = (allowed - 1).into();

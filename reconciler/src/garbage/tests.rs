@@ -79,7 +79,7 @@ fn a_dependent_goes_with_its_last_owner() {
     look(&mut sim, Kind::Pod, "p");
     let left = sim.get(Kind::Pod, "p");
     assert!(!left.is_deleting());
-    assert_eq!(left.meta.owner_references.as_ref().map(Vec::len), Some(1));
+    assert_eq!(left.meta.owner_references.as_ref().map(|owners| owners.len()), Some(1));
     delete(&mut sim, &two, Propagation::Background);
     look(&mut sim, Kind::Pod, "p");
     assert!(sim.get(Kind::Pod, "p").is_deleting());

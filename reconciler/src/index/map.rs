@@ -43,12 +43,8 @@ impl Index {
                 add(Controller::Namespaces, key.clone());
                 if new.is_none() {
                     // What was waiting for its end comes back.
-                    let unit = self
-                        .desired
-                        .rows
-                        .iter()
-                        .filter(|(row, _)| row.namespace.as_deref() == Some(&*key.name));
-                    unit.for_each(|(row, _)| add(Controller::Release, row.clone()));
+                    self.declared_in(&key.name)
+                        .for_each(|row| add(Controller::Release, row.clone()));
                 }
             }
             Kind::Deployment => add(Controller::Deployments, key.clone()),

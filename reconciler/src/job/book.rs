@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use rustc_hash::FxHashMap;
-use schemas::{Key, Kind, Now, Object, Uid};
+use schemas::{Key, Kind, Now, Object, Part, Uid};
 
 use super::{backoff, tracking::is_tracked};
 use crate::pods::{condition, is_finished, phase};
@@ -97,8 +97,7 @@ impl Book {
         let started = new
             .status
             .as_ref()
-            .and_then(|status| status["startTime"].as_str())
-            .and_then(|at| at.parse().ok());
+            .and_then(|status| status.at("startTime")?.text()?.parse().ok());
         page.started = stamp(page.started, started, now);
         page.finished = stamp(page.finished, finished_at(new), now);
     }
@@ -205,11 +204,10 @@ fn ended(pod: &Object) -> Option<Ended> {
 
 /// When a pod's last container ended, or else when the pod was told to go.
 fn ended_at(pod: &Object) -> Option<Timestamp> {
-    let status = pod.status.as_deref()?;
-    let containers = status["containerStatuses"].as_array();
-    let ends = containers.into_iter().flatten().filter_map(|container| {
-        let ended = &container["state"]["terminated"]["finishedAt"];
-        ended.as_str()?.parse::<Timestamp>().ok()
+    let containers = pod.status.as_ref()?.at("containerStatuses");
+    let ends = containers.into_iter().flat_map(Part::items).filter_map(|container| {
+        let ended = container.at("state/terminated/finishedAt")?;
+        ended.text()?.parse::<Timestamp>().ok()
     });
     let told = || {
         let grace = pod.meta.deletion_grace_period_seconds.unwrap_or(0);
@@ -217,8 +215,8 @@ fn ended_at(pod: &Object) -> Option<Timestamp> {
         deadline.checked_sub(SignedDuration::from_secs(grace)).ok()
     };
     ends.max().or_else(told).or_else(|| {
-        let ready = condition(pod, "Ready")?["lastTransitionTime"].as_str()?;
-        ready.parse().ok()
+        let ready = condition(pod, "Ready")?;
+        ready["lastTransitionTime"].as_str()?.parse().ok()
     })
 }
 

@@ -94,7 +94,7 @@ impl Pods {
         let body = match slot.index {
             None => self.body.clone(),
             Some(index) => {
-                let mut body = self.body.value().clone();
+                let mut body = self.body.value();
                 if let Some(Value::Object(spec)) = body.get_mut("spec") {
                     spec.insert("hostname".to_owned(), format!("{}-{index}", job.name()).into());
                 }
@@ -102,7 +102,7 @@ impl Pods {
             }
         };
         let mut pod = template::pod_from_template(&self.template, &body, job, &name, uid, now);
-        pod.meta.generate_name = Some(base);
+        pod.meta.generate_name = Some(base.into());
         pod.meta
             .finalizers
             .get_or_insert_default()

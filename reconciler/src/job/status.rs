@@ -138,7 +138,7 @@ impl<'a> Draft<'a> {
     /// The new status, if it differs from the one that is stored.
     pub(super) fn changed(&self) -> Option<Value> {
         let new = serde_json::to_value(&self.status).unwrap_or_default();
-        (self.job.status.as_deref() != Some(&new)).then_some(new)
+        (self.job.status != Some((&new).into())).then_some(new)
     }
 }
 

@@ -24,7 +24,7 @@ fn default_is_made_and_nothing_else_is() {
     let mut sim = Simulation::new();
     look(&mut sim, DEFAULT);
     assert_eq!(
-        sim.objects[&key(DEFAULT)].status.clone().expect("there")["phase"],
+        sim.objects[&key(DEFAULT)].status_value().expect("there")["phase"],
         "Active"
     );
     assert!(look(&mut sim, DEFAULT).is_empty());
@@ -52,7 +52,7 @@ fn a_deleted_namespace_empties_itself_and_goes_last() {
     sim.apply(&delete);
     look(&mut sim, "a");
     assert_eq!(
-        sim.objects[&key("a")].status.clone().expect("there")["phase"],
+        sim.objects[&key("a")].status_value().expect("there")["phase"],
         "Terminating"
     );
     look(&mut sim, "a");

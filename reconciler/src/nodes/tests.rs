@@ -274,7 +274,7 @@ fn conditions_keep_new_pods_away() {
     };
     for (value, expected) in [("True", 4), ("False", 0), ("Unknown", 0)] {
         let mut node = Object::clone(&life.node("a"));
-        node.status = Some(Arc::new(json!({"conditions": pressed(value)})));
+        node.status = Some(json!({"conditions": pressed(value)}).into());
         life.sim.objects.insert(node.key(), Arc::new(node));
         life.settle();
         let taints = taints(&life.node("a"));
@@ -288,16 +288,14 @@ fn conditions_keep_new_pods_away() {
 fn a_node_whose_agent_says_that_it_is_not_ready_is_tainted_so() {
     let mut life = Life::new(&[("a", 0), ("b", 0)]);
     let mut node = Object::clone(&life.node("b"));
-    node.status = Some(Arc::new(json!({"conditions": [{"type": "Ready", "status": "False"}]})));
+    node.status = Some(json!({"conditions": [{"type": "Ready", "status": "False"}]}).into());
     life.sim.objects.insert(node.key(), Arc::new(node));
     life.settle();
     assert!(life.has("b", TAINT_NOT_READY, "NoSchedule") && life.has("b", TAINT_NOT_READY, "NoExecute"));
     life.pass(300);
     life.settle();
     assert!(life.pod("b").is_deleting());
-    let why = condition(&life.pod("b"), "DisruptionTarget")
-        .cloned()
-        .expect("it says why");
+    let why = condition(&life.pod("b"), "DisruptionTarget").expect("it says why");
     assert_eq!(why["reason"], "DeletionByTaintManager");
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use schemas::{Key, Kind, Now, Object, Uid};
 use store::View;
 
-use super::{Released, controlled};
+use super::controlled;
 use crate::{cronjob, index::Index, job};
 
 /// A CronJob with its Jobs.
@@ -21,12 +21,12 @@ pub(crate) fn cron_job(view: &View<'_>, key: &Key, now: Now) -> Option<cronjob::
 }
 
 /// A Job with the pods that still matter to it.
-pub(crate) fn job(view: &View<'_>, index: &Index, released: &Released, key: &Key, now: Now) -> Option<job::World> {
+pub(crate) fn job(view: &View<'_>, index: &Index, key: &Key, now: Now) -> Option<job::World> {
     let job = view.get(key)?.clone();
     let uid = job.uid();
     let declared = index.desired.rows.get(key).map(|row| job::Declared {
         content: row.hash,
-        released: released.contents.get(key) == Some(&row.hash),
+        released: index.released.content(key) == Some(row.hash),
     });
     Some(job::World {
         pods: job_pods(view, index, &uid),

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use schemas::{Key, Kind, Object, Uid};
-use serde_json::Value;
+use schemas::{Key, Kind, Object, Part, Uid};
 use store::View;
 
 use crate::{
@@ -43,20 +42,14 @@ fn scale(view: &View<'_>, owner: &Arc<Object>) -> Scale {
     if !scaled {
         return Scale::None(format!("{} {:?}", says.kind, says.name()));
     }
-    let replicas = says.body.value().get("spec").and_then(|spec| spec["replicas"].as_i64());
+    let replicas = says.body.at("spec/replicas").and_then(Part::int);
     let replicas = replicas.and_then(|replicas| i32::try_from(replicas).ok());
     Scale::Wanted(says.uid(), replicas.unwrap_or(1))
 }
 
 /// Whether a change of an object may change the count of pods that somebody expects.
 pub(crate) fn is_scale(old: Option<&Object>, new: Option<&Object>) -> bool {
-    let replicas = |object: &Object| {
-        object
-            .body
-            .value()
-            .get("spec")
-            .map(|spec| Value::clone(&spec["replicas"]))
-    };
+    let replicas = |object: &Object| object.body.at("spec/replicas").and_then(Part::int);
     match (old, new) {
         (Some(old), Some(new)) => {
             replicas(old) != replicas(new) || old.meta.owner_references != new.meta.owner_references

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use schemas::{Key, Kind, Object, storage};
+use schemas::{Key, Kind, Object, Part, storage};
 use store::View;
 
 use crate::{
@@ -23,9 +23,8 @@ pub(crate) fn volumes(view: &View<'_>, index: &Index, key: &Key) -> Option<World
 fn of_claim(view: &View<'_>, index: &Index, claim: Arc<Object>) -> claim::World {
     let key = claim.key();
     let named = storage::volume_of(&claim);
-    let spec = claim.body.value().get("spec");
-    let class = spec.and_then(|spec| spec.get("storageClassName")?.as_str());
-    let class = class.and_then(|class| view.get(&Key::cluster(Kind::StorageClass, class)).cloned());
+    let class = claim.body.at("spec/storageClassName").and_then(Part::text);
+    let class = class.and_then(|class| view.get(&Key::cluster(Kind::StorageClass, &class)).cloned());
     let users: Vec<_> = index.claims.of(&key).filter_map(|pod| view.get(pod).cloned()).collect();
     let nodes: BTreeSet<&Arc<str>> = users.iter().filter_map(|pod| pod.node.as_ref()).collect();
     let mut world = claim::World {

@@ -1,6 +1,6 @@
-use schemas::{Commit, ContentHash, Unit};
+use schemas::{Commit, ContentHash, Unit, labels};
 use serde_json::{Value, json};
-use store::{Op, UnitAt};
+use store::{Desired, Op, UnitAt};
 
 use super::*;
 use crate::simulation::Simulation;
@@ -69,10 +69,17 @@ impl Release {
         for scaler in self.sim.all(Kind::HorizontalPodAutoscaler) {
             scaled.take(None, Some(&scaler));
         }
+        let undeclared = budget::World {
+            undeclared: managed
+                .filter(|object| !self.desired.rows.contains_key(&object.key()))
+                .cloned()
+                .collect(),
+            totals,
+            ..budget::World::default()
+        };
         let rows = self.desired.rows.keys();
         World {
             scaled: rows.filter(|key| scaled.contains(key)).cloned().collect(),
-            desired: Arc::new(self.desired.clone()),
             rows: self.desired.rows.values().cloned().collect(),
             live,
             finished: self.finished.clone(),
@@ -80,15 +87,10 @@ impl Release {
                 .map(|(key, object)| (key.name.clone(), object.clone()))
                 .collect(),
             gate: None,
-            more: false,
-            deletions: budget::World {
-                undeclared: managed
-                    .filter(|object| !self.desired.rows.contains_key(&object.key()))
-                    .cloned()
-                    .collect(),
-                totals,
-                ..budget::World::default()
-            },
+            blockers: BTreeMap::new(),
+            desired: Arc::new(self.desired.clone()),
+            behind: None,
+            deletions: Arc::new(budget::judge(&self.desired, &undeclared, self.sim.now)),
         }
     }
 
@@ -183,12 +185,15 @@ fn what_is_no_longer_declared_goes_after_what_is_new() {
 }
 
 #[test]
-fn deletions_wait_until_every_batch_is_released() {
+fn deletions_wait_until_everything_is_released() {
     let mut release = Release::new(&[map("old", json!({}))]);
     release.settle();
     release.declare(&[map("new", json!({}))]);
     let mut world = release.world();
-    world.more = true;
+    world.behind = Some(Behind {
+        first: Key::namespaced(Kind::ConfigMap, "a", "late"),
+        count: 1,
+    });
     assert_eq!(plan(&world, release.sim.now, &mut release.sim.ids).steps.len(), 1);
 }
 

@@ -298,7 +298,7 @@ fn the_copy_follows_pods_through_their_lives() {
     cluster.put_pod(&key, &uid, Some(&Arc::new(bound.clone())));
     assert!(cluster.pending().is_empty());
     assert_eq!(cluster.nodes()[0].1.resources.cpu, 1000);
-    bound.status = Some(Arc::new(json!({"phase": "Succeeded"})));
+    bound.status = Some(json!({"phase": "Succeeded"}).into());
     assert!(
         cluster.put_pod(&key, &uid, Some(&Arc::new(bound))),
         "it gives its room back"

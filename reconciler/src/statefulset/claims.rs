@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::apps::v1::StatefulSetSpec,
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time},
+    apimachinery::pkg::apis::meta::v1::{OwnerReference, Time},
 };
-use schemas::{Body, Kind, Object, defaulting, labels};
+use schemas::{Body, Kind, Meta, Object, Part, Shared, defaulting, labels};
 use serde_json::{Map, Value, json};
 use store::{Op, Write};
 
@@ -108,14 +108,14 @@ impl Row<'_> {
                 *reference.uid == *self.set.uid().0
                     || (reference.kind == Kind::Pod.info().name && reference.name == pod)
             };
-            let all = claim.meta.owner_references.clone().unwrap_or_default();
+            let all = claim.meta.owner_references.as_deref().cloned().unwrap_or_default();
             let mut wanted: Vec<OwnerReference> = all.iter().filter(|it| !ours(it)).cloned().collect();
             // Somebody else's claim stays somebody else's.
             let controlled = wanted.iter().any(|reference| reference.controller == Some(true));
             wanted.extend(owner.filter(|_| !controlled).cloned());
             if wanted != all && !claim.is_deleting() {
                 let mut changed = Object::clone(claim);
-                changed.meta.owner_references = (!wanted.is_empty()).then_some(wanted);
+                changed.meta.owner_references = (!wanted.is_empty()).then(|| wanted.into());
                 acts.claims.push(replace_of(claim, changed));
             }
         }
@@ -140,9 +140,8 @@ impl Row<'_> {
     }
 
     fn claim(&self, at: usize, name: &str, ids: &mut Ids) -> Object {
-        let spec = self.set.body.value().get("spec");
-        let template = spec.and_then(|spec| spec.get("volumeClaimTemplates")?.get(at));
-        let mut value = json!({"spec": template.and_then(|template| template.get("spec")).cloned()});
+        let spec = self.set.body.at(&format!("spec/volumeClaimTemplates/{at}/spec"));
+        let mut value = json!({"spec": spec.map(Part::value)});
         defaulting::default_object(Kind::PersistentVolumeClaim, &mut value);
         let body = match value {
             Value::Object(body) => body,
@@ -160,20 +159,20 @@ impl Row<'_> {
         let owner = self.retention().with_set.then(|| self.set.as_controller());
         Object {
             kind: Kind::PersistentVolumeClaim,
-            meta: ObjectMeta {
-                name: Some(name.to_owned()),
+            meta: Shared::new(Meta {
+                name: Some(name.into()),
                 namespace: self.set.meta.namespace.clone(),
-                uid: Some(ids.uid().to_string()),
+                uid: Some(ids.uid().0),
                 creation_timestamp: Some(Time(self.now.wall)),
-                labels: Some(labels),
-                annotations: meta.and_then(|meta| meta.annotations.clone()),
-                finalizers: Some(vec![labels::PVC_PROTECTION.to_owned()]),
-                owner_references: owner.map(|owner| vec![owner]),
-                ..ObjectMeta::default()
-            },
+                labels: Some(labels.into()),
+                annotations: meta.and_then(|meta| meta.annotations.clone()).map(Into::into),
+                finalizers: Some(vec![labels::PVC_PROTECTION.to_owned()].into()),
+                owner_references: owner.map(|owner| vec![owner].into()),
+                ..Meta::default()
+            }),
             body: Body::new(body),
             node: None,
-            status: Some(std::sync::Arc::new(json!({"phase": "Pending"}))),
+            status: Some(json!({"phase": "Pending"}).into()),
             version: 0,
         }
     }

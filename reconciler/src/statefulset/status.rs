@@ -33,7 +33,7 @@ pub(super) fn of(row: &Row<'_>) -> (Value, Option<Duration>) {
         name = &row.update.name;
         current = updated;
     }
-    let mut status = pods::blank(set.status.as_deref());
+    let mut status = pods::blank(set.status.as_ref());
     status["observedGeneration"] = set.meta.generation.unwrap_or(1).into();
     status["replicas"] = there.into();
     status["availableReplicas"] = available.into();

@@ -74,7 +74,7 @@ fn images(sim: &Simulation) -> Vec<String> {
 
 fn status(sim: &Simulation) -> Value {
     let set = sim.get(Kind::StatefulSet, "db");
-    set.status.as_deref().cloned().unwrap_or_default()
+    set.status_value().unwrap_or_default()
 }
 
 fn ready(sim: &mut Simulation, name: &str) {
@@ -133,7 +133,7 @@ fn pods_come_one_after_the_other_with_their_identity() {
     }
     assert!(revision.label(labels::REVISION_HASH).is_some());
     assert_eq!(pod.meta.generate_name, None);
-    let spec = &pod.body.value()["spec"];
+    let spec = pod.body.value().remove("spec").expect("it has one");
     assert_eq!(spec["hostname"], "db-1");
     assert_eq!(spec["subdomain"], "peers");
     let full = status(&sim);
@@ -417,7 +417,7 @@ fn each_pod_has_claims_of_its_own_made_before_it_and_kept() {
     assert_eq!(claim.label("own"), Some("yes"));
     assert_eq!(
         claim.meta.finalizers.as_deref(),
-        Some(&[labels::PVC_PROTECTION.to_owned()][..])
+        Some(&vec![labels::PVC_PROTECTION.to_owned()])
     );
     assert!(claim.meta.owner_references.is_none());
     assert_eq!(claim.body.value()["spec"]["volumeMode"], "Filesystem");

@@ -1,12 +1,9 @@
 //! One claim: bound to a volume that is there or made for it, and kept while a pod uses it.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
-use k8s_openapi::{
-    api::core::v1::PersistentVolumeClaimSpec,
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
-};
-use schemas::{Body, Key, Kind, Now, Object, defaulting, labels, storage};
+use k8s_openapi::{api::core::v1::PersistentVolumeClaimSpec, apimachinery::pkg::apis::meta::v1::Time};
+use schemas::{Body, Key, Kind, Meta, Now, Object, Part, Shared, defaulting, labels, storage};
 use serde_json::{Map, Value, json};
 use store::{Class, Op, Write};
 
@@ -109,7 +106,7 @@ fn keep(plan: &mut Plan, world: &World, name: &Key) {
     };
     let holder = holder(volume);
     let ours = storage::claim_of(volume).is_none_or(|kept| kept == claim.key());
-    if !ours || holder.is_some_and(|holder| *holder != *claim.uid().0) {
+    if !ours || holder.as_ref().is_some_and(|holder| **holder != *claim.uid().0) {
         if completed {
             lose(plan, claim, "ClaimMisbound", "its volume is bound to another claim");
         } else {
@@ -141,7 +138,10 @@ fn keep(plan: &mut Plan, world: &World, name: &Key) {
 }
 
 fn lose(plan: &mut Plan, claim: &Object, reason: &str, message: &str) {
-    let lost = claim.status.as_ref().is_some_and(|status| status["phase"] == "Lost");
+    let lost = claim
+        .status
+        .as_ref()
+        .is_some_and(|status| status.word("phase") == Some("Lost"));
     if !lost {
         plan.warn(SOURCE, claim, reason, message);
     }
@@ -269,8 +269,8 @@ fn bound(volume: &Object, claim: &Object, chosen: bool) -> Write {
 }
 
 /// The uid of the claim that has a volume.
-pub(super) fn holder(volume: &Object) -> Option<&str> {
-    let uid = volume.body.value().get("spec")?.pointer("/claimRef/uid")?.as_str()?;
+pub(super) fn holder(volume: &Object) -> Option<Cow<'_, str>> {
+    let uid = volume.body.at("spec/claimRef/uid")?.text()?;
     (!uid.is_empty()).then_some(uid)
 }
 
@@ -319,7 +319,7 @@ fn provision(
     let size = requests
         .and_then(|all| all.get("storage"))
         .map_or("0", |size| size.0.as_str());
-    let reclaim = class.body.value().get("reclaimPolicy").cloned();
+    let reclaim = class.body.at("reclaimPolicy").map(Part::value);
     let mut value = json!({"spec": {
         "capacity": {"storage": size},
         "accessModes": spec.access_modes,
@@ -339,19 +339,16 @@ fn provision(
     };
     let mut volume = Object {
         kind: Kind::PersistentVolume,
-        meta: ObjectMeta {
-            name: Some(name.clone()),
-            uid: Some(ids.uid().to_string()),
+        meta: Shared::new(Meta {
+            name: Some(name.as_str().into()),
+            uid: Some(ids.uid().0),
             creation_timestamp: Some(Time(now.wall)),
-            finalizers: Some(vec![
-                storage::PV_PROTECTION.to_owned(),
-                storage::DOCKER_VOLUME.to_owned(),
-            ]),
-            ..ObjectMeta::default()
-        },
+            finalizers: Some(vec![storage::PV_PROTECTION.to_owned(), storage::DOCKER_VOLUME.to_owned()].into()),
+            ..Meta::default()
+        }),
         body: Body::new(body),
         node: None,
-        status: Some(Arc::new(json!({"phase": "Pending"}))),
+        status: Some(json!({"phase": "Pending"}).into()),
         version: 0,
     };
     annotate(&mut volume, &[(storage::PROVISIONED_BY, storage::PROVISIONER)]);
@@ -385,17 +382,17 @@ fn provision(
 
 /// Adds a step that says how a claim is, if its status does not say so yet.
 fn set_phase(plan: &mut Plan, claim: &Object, phase: &str, volume: Option<&Arc<Object>>) {
-    let mut status = blank(claim.status.as_deref());
+    let mut status = blank(claim.status.as_ref());
     status["phase"] = phase.into();
-    let spec = volume.and_then(|volume| volume.body.value().get("spec"));
+    let spec = volume.and_then(|volume| volume.body.at("spec"));
     for (field, from) in [("accessModes", "accessModes"), ("capacity", "capacity")] {
         match (spec.and_then(|spec| spec.get(from)), status.as_object_mut()) {
-            (Some(value), Some(status)) => drop(status.insert(field.to_owned(), value.clone())),
+            (Some(part), Some(status)) => drop(status.insert(field.to_owned(), part.value())),
             (None, Some(status)) if phase == "Pending" => drop(status.remove(field)),
             _ => {}
         }
     }
-    if claim.status.as_deref() != Some(&status) {
+    if claim.status != Some((&status).into()) {
         let mut write = status_of(claim, status);
         // The claim itself may be written before, by the same plan.
         write.version = None;
@@ -404,7 +401,7 @@ fn set_phase(plan: &mut Plan, claim: &Object, phase: &str, volume: Option<&Arc<O
 }
 
 pub(super) fn with_spec(object: &Object, fields: &[(&str, Value)]) -> Object {
-    let mut body = object.body.value().clone();
+    let mut body = object.body.value();
     let spec = body.entry("spec").or_insert_with(|| json!({}));
     for (field, value) in fields {
         spec[*field] = value.clone();

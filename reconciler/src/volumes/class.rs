@@ -1,9 +1,9 @@
 //! The class `local`: there from the start, and the default.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use schemas::{Body, Key, Kind, Now, Object, defaulting, storage};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use schemas::{Body, Key, Kind, Meta, Now, Object, Part, Shared, defaulting, storage};
 use serde_json::{Map, Value, json};
 use store::{Class, Op, Write};
 
@@ -40,16 +40,15 @@ fn fresh(now: Now, ids: &mut Ids) -> Object {
         Value::Object(body) => body,
         _ => Map::new(),
     };
-    let default = BTreeMap::from([(storage::IS_DEFAULT_CLASS.to_owned(), "true".to_owned())]);
     Object {
         kind: Kind::StorageClass,
-        meta: ObjectMeta {
-            name: Some(storage::DEFAULT_CLASS.to_owned()),
-            uid: Some(ids.uid().to_string()),
+        meta: Shared::new(Meta {
+            name: Some(storage::DEFAULT_CLASS.into()),
+            uid: Some(ids.uid().0),
             creation_timestamp: Some(Time(now.wall)),
-            annotations: Some(default),
-            ..ObjectMeta::default()
-        },
+            annotations: Some([(storage::IS_DEFAULT_CLASS.to_owned(), "true".to_owned())].into()),
+            ..Meta::default()
+        }),
         body: Body::new(body),
         node: None,
         status: None,
@@ -66,11 +65,11 @@ pub fn is_default(class: &Object) -> bool {
 /// Whether a claim of this class waits for its first pod.
 #[must_use]
 pub fn waits_for_consumer(class: &Object) -> bool {
-    class.body.value().get("volumeBindingMode").and_then(Value::as_str) == Some("WaitForFirstConsumer")
+    class.body.at("volumeBindingMode").and_then(Part::word) == Some("WaitForFirstConsumer")
 }
 
 /// Whether volumes of this class are made by the system.
 #[must_use]
 pub fn is_provisioned(class: &Object) -> bool {
-    class.body.value().get("provisioner").and_then(Value::as_str) == Some(storage::PROVISIONER)
+    class.body.at("provisioner").and_then(Part::word) == Some(storage::PROVISIONER)
 }

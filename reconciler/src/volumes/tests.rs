@@ -112,7 +112,7 @@ impl Store {
                 let claim = self.find(key).expect("it is there");
                 let users: Vec<_> = users.of(key).filter_map(|pod| self.find(pod)).collect();
                 let nodes: BTreeSet<_> = users.iter().filter_map(|pod| pod.node.clone()).collect();
-                let class = claim.body.value()["spec"]["storageClassName"].as_str();
+                let class = claim.body.at("spec/storageClassName").and_then(schemas::Part::word);
                 World::Claim(claim::World {
                     volume: storage::volume_of(&claim).and_then(|volume| self.find(&volume)),
                     class: class.and_then(|class| self.find(&Key::cluster(Kind::StorageClass, class))),
@@ -155,7 +155,7 @@ impl Store {
 
     fn phase(&self, key: &Key) -> String {
         let object = self.find(key).expect("it is there");
-        let phase = object.status.as_ref().and_then(|status| status["phase"].as_str());
+        let phase = object.status.as_ref().and_then(|status| status.word("phase"));
         phase.unwrap_or("").to_owned()
     }
 
@@ -212,7 +212,7 @@ fn a_claim_waits_for_its_first_pod_and_gets_a_volume_on_its_node() {
     );
     assert_eq!(
         waiting.meta.finalizers.as_deref(),
-        Some(&[labels::PVC_PROTECTION.to_owned()][..])
+        Some(&vec![labels::PVC_PROTECTION.to_owned()])
     );
     assert_eq!(store.phase(&key("data")), "Pending");
     assert_eq!(store.look(&key("data")).waiting[0].1.word, "WaitForFirstConsumer");
@@ -223,7 +223,7 @@ fn a_claim_waits_for_its_first_pod_and_gets_a_volume_on_its_node() {
     store.put(pod("p", "data", Some("n2")));
     store.settle();
     let volume = &store.volumes()[0];
-    let spec = &volume.body.value()["spec"];
+    let spec = volume.body.value().remove("spec").expect("it has one");
     let docker = storage::docker_volume(volume).expect("it is one of Docker");
     assert_eq!(&*docker.node, "n2");
     assert_eq!(docker.name, format!("towline-{}", volume.name()));
@@ -239,7 +239,7 @@ fn a_claim_waits_for_its_first_pod_and_gets_a_volume_on_its_node() {
     assert_eq!(storage::volume_of(&bound), Some(volume.key()));
     assert_eq!(store.phase(&key("data")), "Bound");
     assert_eq!(store.phase(&volume.key()), "Bound");
-    let status = bound.status.clone().expect("it has one");
+    let status = bound.status_value().expect("it has one");
     assert_eq!(status["capacity"]["storage"], "1Gi");
     assert_eq!(status["accessModes"], json!(["ReadWriteOnce"]));
     // Another pod, elsewhere, changes nothing.

@@ -65,7 +65,11 @@ pub fn plan(world: &World, now: Now) -> Plan {
         }
         Bond::Released => {
             let message = "what is behind it was made by hand and is not deleted by the system";
-            if volume.status.as_ref().is_none_or(|status| status["phase"] != "Failed") {
+            if volume
+                .status
+                .as_ref()
+                .is_none_or(|status| status.word("phase") != Some("Failed"))
+            {
                 plan.warn(SOURCE, volume, "VolumeFailedDelete", message);
             }
             set_phase(&mut plan, volume, "Failed", Some(message), now);
@@ -130,7 +134,7 @@ fn end(plan: &mut Plan, world: &World, bond: Bond) {
 }
 
 fn set_phase(plan: &mut Plan, volume: &Object, phase: &str, reason: Option<&str>, now: Now) {
-    let mut status = blank(volume.status.as_deref());
+    let mut status = blank(volume.status.as_ref());
     if status["phase"] == phase {
         return;
     }

@@ -263,7 +263,7 @@ async fn kubelet(store: Store, shutdown: CancellationToken) {
             } else if let Some(status) = ended(&pod) {
                 writes.push(status);
             } else if !reconciler::pods::is_finished(&pod) && !reconciler::pods::is_ready(&pod) {
-                let mut status = pod.status.as_deref().cloned().unwrap_or_default();
+                let mut status = pod.status_value().unwrap_or_default();
                 status["phase"] = "Running".into();
                 for kind in ["ContainersReady", "Ready"] {
                     reconciler::pods::set_condition(
@@ -273,7 +273,7 @@ async fn kubelet(store: Store, shutdown: CancellationToken) {
                 }
                 writes.push(Write::new(Op::Status {
                     key: pod.key(),
-                    status: Arc::new(status),
+                    status: status.into(),
                 }));
             }
         }
@@ -285,7 +285,7 @@ async fn kubelet(store: Store, shutdown: CancellationToken) {
 
 /// Ends a pod that is being deleted, as an agent does.
 fn stop(pod: &Arc<Object>) -> Option<Write> {
-    let free = pod.meta.finalizers.as_ref().is_none_or(Vec::is_empty);
+    let free = pod.meta.finalizers.as_ref().is_none_or(|names| names.is_empty());
     if free {
         return Some(Write::new(Op::Remove { key: pod.key() }));
     }
@@ -301,7 +301,7 @@ fn stop(pod: &Arc<Object>) -> Option<Write> {
 
 /// Pods of the image `exit:CODE` end at once.
 fn ended(pod: &Arc<Object>) -> Option<Write> {
-    let image = pod.body.value()["spec"]["containers"][0]["image"].as_str()?;
+    let image = pod.body.at("spec/containers/0/image")?.word()?;
     let code = image.strip_prefix("exit:")?.parse().ok()?;
     (!reconciler::pods::is_finished(pod)).then(|| finish(pod, code))
 }
@@ -314,7 +314,7 @@ fn finish(pod: &Arc<Object>, code: i32) -> Write {
     });
     Write::new(Op::Status {
         key: pod.key(),
-        status: Arc::new(status),
+        status: status.into(),
     })
 }
 

@@ -294,7 +294,7 @@ fn unknown_field(of: &Struct, name: &str, at: &At<'_, '_>, field: &At<'_, '_>, f
 }
 
 /// The candidate that was most likely meant, if one is near enough.
-pub(crate) fn suggestion<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn suggestion<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let lower = name.to_lowercase();
     candidates
         .map(|candidate| {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use comfy_table::Cell;
 use schemas::{
     Commit, Unit,
-    report::{ObjectReport, Outcome, Position, Problem, Report, Severity},
+    report::{ObjectReport, Position, Problem, Report, Severity},
 };
 use serde::{Deserialize, Serialize};
 
@@ -100,8 +100,7 @@ fn print_report(report: &Report) {
     let worse: Vec<[Cell; 4]> = report
         .units
         .values()
-        .flat_map(|unit| &unit.objects)
-        .filter(|(_, object)| object.outcome != Outcome::Converged)
+        .flat_map(|unit| unit.objects.unsettled())
         .map(|(key, object)| {
             [
                 key.into(),

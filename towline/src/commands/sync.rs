@@ -35,6 +35,9 @@ pub(crate) async fn run(args: &SyncArgs) -> anyhow::Result<ExitCode> {
     if let Some(commit) = &args.confirm_deletes {
         path.push_str(&format!("&confirm-deletes={commit}"));
     }
+    if let Some(commit) = &args.skip_gates {
+        path.push_str(&format!("&skip-gates={commit}"));
+    }
     let response = accepted(server.send("POST", &path, Vec::new()).await?).await?;
     if !args.wait {
         if args.output.output == Format::Human {

@@ -162,9 +162,9 @@ fn restarts_of_containers_count_where_they_are_restarted() {
     for (restarts, fails) in [(1, false), (2, true)] {
         cluster.run(&pod);
         let mut running = schemas::Object::clone(&cluster.sim.objects[&pod.key()]);
-        let mut status = running.status.as_deref().cloned().expect("it is there");
+        let mut status = running.status_value().expect("it is there");
         status["containerStatuses"][0]["restartCount"] = restarts.into();
-        running.status = Some(std::sync::Arc::new(status));
+        running.status = Some(status.into());
         cluster.sim.insert(running);
         cluster.settle();
         assert_eq!(cluster.holds("FailureTarget").is_some(), fails, "{restarts}");

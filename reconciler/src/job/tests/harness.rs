@@ -52,10 +52,10 @@ impl Cluster {
         defaulting::default_object(Kind::Job, &mut value);
         defaulting::identify_job(&mut value, "job-uid");
         let mut object = Object::from_value(value).expect("it is valid");
-        object.meta.uid = Some("job-uid".to_owned());
+        object.meta.uid = Some("job-uid".into());
         let old = self.sim.objects.get(&object.key());
         object.meta.generation = Some(old.map_or(1, |old| old.meta.generation.unwrap_or(1) + 1));
-        object.status = old.map_or_else(|| Some(Arc::new(json!({}))), |old| old.status.clone());
+        object.status = old.map_or_else(|| Some(json!({}).into()), |old| old.status.clone());
         self.sim.insert(object);
     }
 
@@ -64,7 +64,7 @@ impl Cluster {
     }
 
     pub(super) fn status(&self) -> Value {
-        self.job().status.as_deref().cloned().unwrap_or_default()
+        self.job().status_value().unwrap_or_default()
     }
 
     /// The reason of a condition that holds.
@@ -182,9 +182,12 @@ impl Cluster {
     pub(super) fn run(&mut self, pod: &Object) {
         let mut pod = Object::clone(&self.sim.objects[&pod.key()]);
         pod.node = Some("n".into());
-        pod.status = Some(Arc::new(json!({"phase": "Running", "containerStatuses": [{
+        pod.status = Some(
+            json!({"phase": "Running", "containerStatuses": [{
             "name": "c", "image": "i", "imageID": "", "ready": true, "restartCount": 0,
-            "state": {"running": {}}}]})));
+            "state": {"running": {}}}]})
+            .into(),
+        );
         self.sim.insert(pod);
     }
 
@@ -195,10 +198,10 @@ impl Cluster {
         let mut status = json!({"phase": if code == 0 { "Succeeded" } else { "Failed" }, "containerStatuses": [{
             "name": "c", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
             "state": {"terminated": {"exitCode": code, "finishedAt": crate::pods::stamp(self.sim.now.wall)}}}]});
-        if let Some(conditions) = pod.status.as_ref().map(|status| status["conditions"].clone()) {
+        if let Some(conditions) = pod.status_value().map(|status| status["conditions"].clone()) {
             status["conditions"] = conditions;
         }
-        pod.status = Some(Arc::new(status));
+        pod.status = Some(status.into());
         self.sim.insert(pod);
     }
 
@@ -224,7 +227,7 @@ impl Cluster {
                 self.end(&pod, 137);
             }
             let mut pod = Object::clone(&self.sim.objects[&pod.key()]);
-            if pod.meta.finalizers.as_ref().is_none_or(Vec::is_empty) {
+            if pod.meta.finalizers.as_ref().is_none_or(|names| names.is_empty()) {
                 self.sim.objects.remove(&pod.key());
             } else {
                 pod.meta.deletion_grace_period_seconds = Some(0);

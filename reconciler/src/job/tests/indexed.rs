@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use schemas::labels;
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ fn each_pod_knows_its_index() {
         assert_eq!(pod.label(labels::JOB_COMPLETION_INDEX), Some(&*text));
         assert!(pod.name().starts_with(&format!("j-{index}-")), "{}", pod.name());
         assert_eq!(pod.meta.generate_name.as_deref(), Some(&*format!("j-{index}-")));
-        let spec = &pod.body.value()["spec"];
+        let spec = pod.body.value().remove("spec").expect("it has one");
         assert_eq!(spec["hostname"], format!("j-{index}"));
         assert_eq!(
             spec["containers"][0]["env"],
@@ -73,13 +73,12 @@ fn a_second_pod_of_an_index_and_one_of_none_are_removed() {
     cluster.settle();
     for (name, index) in [("twin", "0"), ("beyond", "7"), ("none", "x")] {
         let mut pod = schemas::Object::clone(&cluster.of_index(0));
-        pod.meta.name = Some(name.to_owned());
-        pod.meta.uid = Some(format!("uid-{name}"));
+        pod.meta.name = Some(name.into());
+        pod.meta.uid = Some(format!("uid-{name}").into());
         pod.meta.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
             cluster.sim.now.wall + Duration::from_secs(9),
         ));
-        let annotations = BTreeMap::from([(labels::JOB_COMPLETION_INDEX.to_owned(), index.to_owned())]);
-        pod.meta.annotations = Some(annotations);
+        pod.meta.annotations = Some([(labels::JOB_COMPLETION_INDEX.to_owned(), index.to_owned())].into());
         cluster.sim.insert(pod);
     }
     cluster.settle();

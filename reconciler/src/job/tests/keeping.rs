@@ -29,7 +29,7 @@ fn a_finished_job_is_kept_as_long_as_it_says() {
     assert!(job.is_deleting());
     assert_eq!(
         job.meta.finalizers.as_deref(),
-        Some(&[labels::FOREGROUND_DELETION.to_owned()][..])
+        Some(&vec![labels::FOREGROUND_DELETION.to_owned()])
     );
     assert!(cluster.look().is_empty());
 }

@@ -9,9 +9,9 @@ fn rules(rules: Value) -> Value {
 
 fn disrupted(cluster: &mut Cluster, pod: &Object) {
     let mut pod = Object::clone(&cluster.sim.objects[&pod.key()]);
-    let mut status = pod.status.as_deref().cloned().expect("it is there");
+    let mut status = pod.status_value().expect("it is there");
     status["conditions"] = json!([{"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}]);
-    pod.status = Some(std::sync::Arc::new(status));
+    pod.status = Some(status.into());
     cluster.sim.insert(pod);
 }
 

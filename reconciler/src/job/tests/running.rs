@@ -203,8 +203,8 @@ fn pods_that_match_are_adopted_and_counted_and_others_are_let_go() {
     cluster.settle();
     let own = cluster.active()[0].clone();
     let mut stray = Object::clone(&own);
-    stray.meta.name = Some("stray".to_owned());
-    stray.meta.uid = Some("stray-uid".to_owned());
+    stray.meta.name = Some("stray".into());
+    stray.meta.uid = Some("stray-uid".into());
     stray.meta.owner_references = None;
     stray.meta.finalizers = None;
     cluster.sim.insert(stray);
@@ -287,7 +287,7 @@ fn a_deleted_job_holds_no_pod() {
     job.meta.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
         cluster.sim.now.wall,
     ));
-    job.meta.finalizers = Some(vec![labels::FOREGROUND_DELETION.to_owned()]);
+    job.meta.finalizers = Some(vec![labels::FOREGROUND_DELETION.to_owned()].into());
     cluster.sim.insert(job);
     cluster.settle();
     assert!(!is_tracked(&cluster.sim.get(Kind::Pod, pods[1].name())));
