@@ -1,7 +1,8 @@
-//! Measures Towline side by side with bare Docker, compose and Swarm, in one run on one machine.
+//! Measures Towline: `bench peers` side by side with bare Docker, compose and Swarm, in one run on one
+//! machine; `bench scale` with simulated nodes, at the sizes that are asked for.
 //!
-//! Each figure is the median of several rounds; the rounds of all peers take turns, so that a machine
-//! that drifts drifts for all.
+//! Each figure beside peers is the median of several rounds; the rounds of all peers take turns, so that a
+//! machine that drifts drifts for all.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the tables are the product")]
 
 mod bare;
@@ -9,16 +10,31 @@ mod compose;
 mod plain;
 mod process;
 mod push;
+mod scale;
 mod swarm;
 mod table;
 mod towline;
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+struct Cli {
+    #[command(subcommand)]
+    measure: Measure,
+}
+
+#[derive(Debug, Subcommand)]
+enum Measure {
+    /// Beside bare Docker, compose and Swarm
+    Peers(Arguments),
+    /// With simulated nodes
+    Scale(scale::Arguments),
+}
 
 /// What to measure and how often.
-#[derive(Debug, Parser)]
+#[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// Rounds per figure
     #[arg(long, default_value_t = 5)]
@@ -46,15 +62,22 @@ pub(crate) const IMAGE: &str = "towline.local/web:1";
 pub(crate) const IMAGE_2: &str = "towline.local/web:2";
 
 fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
+    let cli = Cli::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     // What runs cleans up when it is dropped, also when someone has seen enough.
     runtime.block_on(async {
         tokio::select! {
-            done = run(arguments) => done,
+            done = measure(cli.measure) => done,
             _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
         }
     })
+}
+
+async fn measure(what: Measure) -> anyhow::Result<()> {
+    match what {
+        Measure::Peers(arguments) => run(arguments).await,
+        Measure::Scale(arguments) => scale::run(&arguments).await,
+    }
 }
 
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
@@ -130,7 +153,7 @@ async fn pushes(arguments: &Arguments) -> anyhow::Result<()> {
 /// How long any single wait may take before the run is given up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-fn machine() -> String {
+pub(crate) fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let memory = std::fs::read_to_string("/proc/meminfo")
         .ok()
