@@ -15,7 +15,7 @@ use futures::FutureExt as _;
 use jiff::SignedDuration;
 use rustc_hash::FxHashMap;
 use schemas::{Commit, ContentHash, Key, Kind, Now, now::Clock};
-use store::{Change, DesiredRow, Mark, Scope, Store, Watch};
+use store::{Change, DesiredRow, Mark, Scope, Store, Watch, WriteError};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +30,7 @@ use crate::{
     plan::{Plan, Reason, Step},
     pod_garbage,
     queue::{Controller, Queue, Work},
+    quota,
     release::{self, waves},
     replicaset, report, scheduler, statefulset, volumes,
 };
@@ -81,6 +82,7 @@ enum World {
     Scheduler(scheduler::World),
     Volumes(volumes::World),
     Budget(disruption::World),
+    Quota(quota::World),
     Garbage(garbage::World),
     Nodes(nodes::World),
     Evictions(evictions::World),
@@ -104,6 +106,7 @@ impl World {
             Self::Scheduler(world) => scheduler::plan(&world, now),
             Self::Volumes(world) => volumes::plan(&world, now, ids),
             Self::Budget(world) => disruption::plan(&world, now),
+            Self::Quota(world) => quota::plan(&world),
             Self::Garbage(world) => garbage::plan(&world, now),
             Self::Nodes(world) => nodes::plan(&world, now),
             Self::Evictions(world) => evictions::plan(&world, now),
@@ -304,7 +307,11 @@ impl Driver {
         }
         drop(view);
         for work in touched {
-            self.queue.add(work);
+            match work.controller {
+                // What a rollout counts is told now and then.
+                Controller::Quotas => self.queue.add_at(work, now.monotonic + quota::GATHER),
+                _ => self.queue.add(work),
+            }
         }
     }
 
@@ -461,6 +468,10 @@ impl Driver {
             Controller::Scheduler => World::Scheduler(observe::scheduler(&view, &mut self.index)),
             Controller::Volumes => World::Volumes(observe::volumes(&view, &self.index, key)?),
             Controller::Budgets => World::Budget(observe::budget(&view, &self.index, key)?),
+            Controller::Quotas => World::Quota(quota::World {
+                counted: view.counted(key)?,
+                quota: view.get(key)?.clone(),
+            }),
             Controller::Garbage => World::Garbage(observe::garbage(&view, key)?),
             Controller::Nodes => World::Nodes(observe::nodes(&view, &self.index, &self.store.heartbeats(), now)),
             Controller::Evictions => World::Evictions(observe::evictions(&view, &self.index, key)?),
@@ -584,6 +595,9 @@ impl Driver {
                 Retry::Transient => drop(self.queue.failed(work, now.monotonic)),
                 Retry::Stalled => {
                     self.failures.insert(work.clone(), failure.error.to_string());
+                    if let WriteError::Forbidden { key, .. } = &failure.error {
+                        self.index.refused.note(key, work.clone());
+                    }
                     self.queue.failed(work, now.monotonic);
                 }
             }

@@ -23,6 +23,7 @@ pub mod openapi;
 pub mod packed;
 pub mod patch;
 pub mod quantity;
+pub mod quota;
 pub mod report;
 pub mod rollout;
 pub mod schedule;
