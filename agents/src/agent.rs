@@ -119,6 +119,8 @@ pub(crate) struct Agent {
     pub(crate) face: Arc<NodeFace>,
     pub(crate) tell: mpsc::UnboundedSender<Message>,
     pub(crate) head: Option<Head>,
+    /// Whether something that came with the stream could not be saved: the saved head stays behind it.
+    pub(crate) unsaved: bool,
     /// Whether the stream is of another cluster: nothing on it is followed.
     pub(crate) foreign: bool,
     /// Whether the server was heard of since this process started.
@@ -153,6 +155,7 @@ impl Agent {
             face: parts.face,
             tell: parts.tell,
             head: None,
+            unsaved: false,
             foreign: false,
             heard: false,
             entries: BTreeMap::new(),

@@ -59,10 +59,11 @@ impl Agent {
                 gone,
             } => {
                 let Some(incarnation) = self.followed() else { return };
+                // What went may have come back within the same change.
+                self.gone(gone);
                 for object in put {
                     self.put(object, &incarnation);
                 }
-                self.gone(gone);
                 (term, version)
             }
             Frame::Bookmark { term, version } => (term, version),
@@ -92,7 +93,7 @@ impl Agent {
         if self.head.as_ref() == Some(&head) {
             return;
         }
-        if self.keep_claims() {
+        if self.keep_claims() && !self.unsaved {
             self.host.state.save_head(&head);
         }
         self.head = Some(head);
@@ -104,10 +105,15 @@ impl Agent {
         self.know_cluster(cluster);
         for Known { incarnation, object } in saved.known {
             if object.kind == Kind::Pod {
-                if let Some(uid) = self.put_pod(object, &incarnation, false)
-                    && let Some(ip) = self.entries.get(&uid).and_then(|entry| entry.status().pod_ip)
-                    && let Ok(ip) = ip.parse()
-                {
+                let Some(uid) = self.put_pod(object, &incarnation, false) else {
+                    continue;
+                };
+                let Some(entry) = self.entries.get_mut(&uid) else {
+                    continue;
+                };
+                // What was to be said may never have been heard.
+                entry.said = None;
+                if let Some(ip) = entry.status().pod_ip.and_then(|ip| ip.parse().ok()) {
                     self.host.pool.lock().claim(&uid, ip);
                 }
             } else {
@@ -133,6 +139,8 @@ impl Agent {
 
     fn snapshot(&mut self, cluster: &Arc<str>, at: Position, continues: bool, objects: Vec<Object>) {
         let before = self.head.clone();
+        // Everything comes anew.
+        self.unsaved = false;
         let complete = continues
             && before
                 .as_ref()
@@ -202,7 +210,7 @@ impl Agent {
         if !changed {
             return;
         }
-        self.host.state.save(incarnation, &object);
+        self.unsaved |= !self.host.state.save(incarnation, &object);
         self.host.objects.write().insert(key.clone(), object);
         self.config_changed(&key);
     }
@@ -251,7 +259,7 @@ impl Agent {
             if let Some(entry) = self.entries.get(&uid) {
                 object.status = Some(entry.status_value().into());
             }
-            self.host.state.save(incarnation, &object);
+            self.unsaved |= !self.host.state.save(incarnation, &object);
         }
         self.dirty.insert(uid.clone());
         match self.entries.get_mut(&uid) {

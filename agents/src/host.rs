@@ -136,8 +136,7 @@ impl Host {
             binds.push(Bind {
                 source: path.to_string_lossy().into_owned(),
                 target: target.to_owned(),
-                read_only: false,
-                propagation: None,
+                ..Bind::default()
             });
         }
         Ok(binds)
@@ -165,8 +164,7 @@ impl Host {
         Ok(Some(Bind {
             source: path.to_string_lossy().into_owned(),
             target: target.to_owned(),
-            read_only: false,
-            propagation: None,
+            ..Bind::default()
         }))
     }
 

@@ -44,6 +44,7 @@ mod sessions;
 mod start;
 mod state;
 mod status;
+mod subpath;
 mod translate;
 mod volumes;
 mod watch;

@@ -1,6 +1,6 @@
 //! Making containers: the image, the request, the container, its start.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use crate::{
     execute::{Execution, Failure, Update},
@@ -9,6 +9,7 @@ use crate::{
     observed::{self, Container, INFRA},
     pause,
     runtime::{ContainerId, CreateRequest, Exit, Life, Network, RuntimeError},
+    subpath,
     translate::{self, Inputs},
     volumes, watch,
 };
@@ -277,11 +278,34 @@ impl<F: Fn(Update) + Send + Sync> Execution<F> {
             };
             translate::container(&inputs, &spec)
         };
-        request.map_err(|error| {
+        let mut request = request.map_err(|error| {
             let message = error.to_string();
             self.event(true, "Failed", format!("Error: {message}"), Some(name));
             self.trouble(name, TroubleKind::Config, message)
-        })
+        })?;
+        self.pin(&mut request, name)?;
+        Ok(request)
+    }
+
+    /// Mounts the parts of volumes that the container asks for where nothing can move them any more.
+    fn pin(&mut self, request: &mut CreateRequest, name: &str) -> Result<(), Failure> {
+        let dir = self.host.pod_dir(&self.pod.uid);
+        let parts = request.binds.iter_mut().filter(|bind| !bind.sub_path.is_empty());
+        for (number, bind) in parts.enumerate() {
+            let sub = std::mem::take(&mut bind.sub_path);
+            let Some(dir) = &dir else {
+                bind.source = format!("{}/{sub}", bind.source);
+                continue;
+            };
+            let target = dir.join("subpaths").join(name).join(number.to_string());
+            if let Err(error) = subpath::pin(Path::new(&bind.source), &sub, &target) {
+                let message = format!("mount at {:?}: {error}", bind.target);
+                self.event(true, "FailedMount", message.clone(), None);
+                return Err(self.trouble(name, TroubleKind::Volume, message));
+            }
+            bind.source = target.to_string_lossy().into_owned();
+        }
+        Ok(())
     }
 
     pub(crate) async fn start(&mut self, name: &str, attempt: u32) -> Result<(), Failure> {

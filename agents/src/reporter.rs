@@ -43,13 +43,13 @@ impl Reporter {
         self.wake.notify_one();
     }
 
-    fn take(&self) -> Vec<PodReport> {
+    fn take(&self, most: usize) -> Vec<PodReport> {
         let mut pending = self.pending.lock();
-        if pending.len() <= BATCH {
+        if pending.len() <= most {
             return std::mem::take(&mut *pending).into_values().collect();
         }
-        let mut batch = Vec::with_capacity(BATCH);
-        while batch.len() < BATCH
+        let mut batch = Vec::with_capacity(most);
+        while batch.len() < most
             && let Some((_, report)) = pending.pop_first()
         {
             batch.push(report);
@@ -82,12 +82,15 @@ impl Reporter {
         shutdown: CancellationToken,
     ) {
         let mut jitter = Jitter::new(Duration::from_millis(100), Duration::from_secs(5));
+        // So many are sent one by one.
+        let mut alone = 0_usize;
         loop {
             tokio::select! {
                 () = admission.given() => {}
                 () = shutdown.cancelled() => return,
             }
-            let batch = self.take();
+            let batch = self.take(if alone > 0 { 1 } else { BATCH });
+            alone = alone.saturating_sub(1);
             if batch.is_empty() {
                 tokio::select! {
                     () = self.wake.notified() => continue,
@@ -104,12 +107,26 @@ impl Reporter {
                 Err(ControlError::Refused { status, .. })
                     if (400..500).contains(&status) && status != 409 && status != 429 =>
                 {
-                    // The same batch would be refused again; each pod is reported anew when it changes.
-                    tracing::error!(
-                        reports = batch.len(),
-                        status,
-                        "the server refused a batch of pod reports"
-                    );
+                    if batch.len() > 1 {
+                        // One of them may be to blame: each goes by itself.
+                        tracing::warn!(
+                            reports = batch.len(),
+                            status,
+                            "the server refused a batch of pod reports"
+                        );
+                        alone = batch.len();
+                        self.put_back(batch);
+                        continue;
+                    }
+                    // It would be refused again; the pod is reported anew when it changes.
+                    for report in batch {
+                        tracing::error!(
+                            namespace = report.key.ns(),
+                            name = &*report.key.name,
+                            status,
+                            "the server refused the report of a pod"
+                        );
+                    }
                 }
                 Err(error) => {
                     tracing::debug!(%error, "pod reports wait");

@@ -103,10 +103,12 @@ pub struct HostPort {
 }
 
 /// A directory or file of the host, or a named volume of the runtime, inside a container.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bind {
     /// An absolute path, or the name of a volume.
     pub source: String,
+    /// The part of the source that is meant, while it is not pinned yet.
+    pub sub_path: String,
     pub target: String,
     pub read_only: bool,
     /// `rprivate`, `rslave` or `rshared`.

@@ -270,15 +270,16 @@ impl State {
         Some(self.dir.as_ref()?.join("known").join(name))
     }
 
-    pub(crate) fn save(&self, incarnation: &Incarnation, object: &Object) {
+    /// Keeps an object; tells whether it is on disk, where there is one.
+    pub(crate) fn save(&self, incarnation: &Incarnation, object: &Object) -> bool {
         let Some(path) = self.path(&object.key(), &object.uid().0) else {
-            return;
+            return true;
         };
         let known = Known {
             incarnation: incarnation.clone(),
             object: object.clone(),
         };
-        write_json(&path, &known, replace_file);
+        write_json(&path, &known, replace_file)
     }
 
     pub(crate) fn forget(&self, key: &Key, uid: &str) {

@@ -267,14 +267,14 @@ fn mounts(
                 mount.name
             )));
         }
-        let source = source.at(&sub);
         let propagation = match mount.mount_propagation.as_deref() {
             Some("HostToContainer") => Some("rslave"),
             Some("Bidirectional") => Some("rshared"),
             _ => None,
         };
         binds.push(Bind {
-            source,
+            source: source.mounted(!sub.is_empty()),
+            sub_path: sub,
             target: mount.mount_path.clone(),
             read_only: mount.read_only == Some(true) || is_read_only(inputs.pod, &mount.name),
             propagation,
@@ -283,13 +283,19 @@ fn mounts(
     Ok(binds)
 }
 
-/// Whether the pod may only read a volume, whatever a mount of it says.
+/// Whether the pod may only read a volume, whatever a mount of it says: a claim that says so, and what
+/// the agent itself writes.
 fn is_read_only(pod: &Pod, volume: &str) -> bool {
     let mut volumes = pod.spec.volumes.iter().flatten();
-    let claim = volumes
-        .find(|known| known.name == *volume)
-        .and_then(|known| known.persistent_volume_claim.as_ref());
+    let Some(volume) = volumes.find(|known| known.name == *volume) else {
+        return false;
+    };
+    let claim = volume.persistent_volume_claim.as_ref();
     claim.is_some_and(|claim| claim.read_only == Some(true))
+        || volume.config_map.is_some()
+        || volume.secret.is_some()
+        || volume.downward_api.is_some()
+        || volume.projected.is_some()
 }
 
 #[cfg(test)]

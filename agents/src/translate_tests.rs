@@ -68,8 +68,7 @@ fn translate_as(pod: &Pod, objects: &Objects, image_user: &str) -> Result<Create
         files: vec![Bind {
             source: "/state/hosts".to_owned(),
             target: "/etc/hosts".to_owned(),
-            read_only: false,
-            propagation: None,
+            ..Bind::default()
         }],
         volumes: &BTreeMap::from([("data".to_owned(), Location::Path("/state/data".to_owned()))]),
         image_user,
@@ -222,11 +221,21 @@ fn a_whole_container() {
     let binds: Vec<_> = found
         .binds
         .iter()
-        .map(|bind| (bind.source.as_str(), bind.target.as_str(), bind.read_only))
+        .map(|bind| {
+            (
+                bind.source.as_str(),
+                bind.sub_path.as_str(),
+                bind.target.as_str(),
+                bind.read_only,
+            )
+        })
         .collect();
     assert_eq!(
         binds,
-        [("/state/data/a/b", "/data", true), ("/state/data", "/etc/hosts", false)],
+        [
+            ("/state/data", "a/b", "/data", true),
+            ("/state/data", "", "/etc/hosts", false)
+        ],
         "its own hosts file wins"
     );
     let labels = &found.labels;

@@ -6,12 +6,17 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     fs, io,
-    os::unix::fs::{FileTypeExt, PermissionsExt, chown, symlink},
+    os::unix::{
+        ffi::OsStringExt as _,
+        fs::{FileTypeExt, PermissionsExt, chown, symlink},
+    },
     path::{Path, PathBuf},
 };
 
 use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, HostPathVolumeSource, KeyToPath, Volume, VolumeProjection};
+use nix::mount::{MntFlags, umount2};
 use schemas::{ContentHash, Kind};
 
 use crate::{
@@ -51,13 +56,12 @@ pub(crate) enum Location {
 }
 
 impl Location {
-    /// What a container mounts: the volume, or something in it.
-    pub(crate) fn at(&self, sub: &str) -> String {
-        match (self, sub) {
-            (Self::Path(path), "") => path.clone(),
+    /// What a container mounts: the volume, or the directory in which a part of it is looked up.
+    pub(crate) fn mounted(&self, in_part: bool) -> String {
+        match self {
             // By its name, so that Docker knows that it is used.
-            (Self::Docker { name, .. }, "") => name.clone(),
-            (Self::Path(path) | Self::Docker { path, .. }, sub) => format!("{path}/{sub}"),
+            Self::Docker { name, .. } if !in_part => name.clone(),
+            Self::Path(path) | Self::Docker { path, .. } => path.clone(),
         }
     }
 }
@@ -147,23 +151,49 @@ pub(crate) fn refresh(pod: &Pod, objects: &Objects, place: &Place, dir: &Path) {
     }
 }
 
-/// Removes a pod's directory; what is mounted in it is unmounted first.
+/// Removes a pod's directory; what is mounted in it is unmounted first. What cannot be unmounted is
+/// somebody's data: nothing is removed then.
 ///
 /// # Errors
-/// When something in it cannot be removed.
+/// When something in it cannot be unmounted or removed.
 pub(crate) fn remove(dir: &Path) -> io::Result<()> {
-    if let Ok(mounts) = fs::read_to_string("/proc/self/mounts") {
-        for line in mounts.lines() {
-            let Some(at) = line.split(' ').nth(1) else { continue };
-            if Path::new(at).starts_with(dir) {
-                let _ = std::process::Command::new("umount").arg(at).status();
-            }
-        }
+    let table = fs::read_to_string("/proc/self/mounts")?;
+    // What was mounted last may lie in what was mounted before.
+    for at in mounted_below(&table, dir).into_iter().rev() {
+        umount2(&at, MntFlags::UMOUNT_NOFOLLOW)
+            .map_err(|errno| io::Error::other(format!("{} cannot be unmounted: {errno}", at.display())))?;
     }
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
+}
+
+/// The mount points in `dir`, in the order of `table`, the lines of `/proc/self/mounts`.
+fn mounted_below(table: &str, dir: &Path) -> Vec<PathBuf> {
+    let points = table.lines().filter_map(|line| line.split(' ').nth(1));
+    let points = points.map(|point| PathBuf::from(OsString::from_vec(unescaped(point))));
+    points.filter(|point| point.starts_with(dir)).collect()
+}
+
+/// A field of the table of mounts: blanks, tabs, newlines and backslashes are there as octal numbers.
+fn unescaped(field: &str) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(field.len());
+    let mut rest = field.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let code = after.get(..3).and_then(|code| std::str::from_utf8(code).ok());
+        match code.and_then(|code| u8::from_str_radix(code, 8).ok()) {
+            Some(code) if *first == b'\\' => {
+                plain.push(code);
+                rest = &after[3..];
+            }
+            _ => {
+                plain.push(*first);
+                rest = after;
+            }
+        }
+    }
+    plain
 }
 
 fn empty_dir(pod: &Pod, at: &Path, memory: bool, size: Option<&str>) -> io::Result<()> {
@@ -452,8 +482,17 @@ fn publish(at: &Path, files: &Files, group: Option<i64>) -> io::Result<()> {
             fs::remove_file(entry.path())?;
         }
     }
-    if let Some(before) = before {
+    // The link may say anything if others could write here: only what this function makes is removed.
+    let ours = before.filter(|before| {
+        let one = before.components().count() == 1 && before.to_string_lossy().starts_with("..");
+        one && fs::symlink_metadata(at.join(before)).is_ok_and(|there| there.is_dir())
+    });
+    if let Some(before) = ours.filter(|before| before.as_os_str() != "..") {
         let _ = fs::remove_dir_all(at.join(before));
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "volumes_tests.rs"]
+mod tests;

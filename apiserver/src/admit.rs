@@ -93,7 +93,8 @@ pub(crate) fn parse_body(call: &Call, body: &[u8]) -> Result<Value, ApiError> {
     match media_type {
         "application/yaml" | "application/apply-patch+yaml" => match serde_json::from_slice(body) {
             Ok(value) => Ok(value),
-            Err(_) => serde_saphyr::from_slice(body)
+            // What it quotes of the text could be a secret.
+            Err(_) => serde_saphyr::from_slice_with_options(body, serde_saphyr::options! { with_snippet: false })
                 .map_err(|error| ApiError::bad_request(format!("the body is not valid YAML: {error}"))),
         },
         protobuf::MEDIA_TYPE => protobuf::read(body),

@@ -28,7 +28,7 @@ pub type ByteStream = BoxStream<'static, io::Result<Bytes>>;
 pub const MAX_BODY: usize = 3 * 1024 * 1024;
 
 /// How long a client may take to send a body that is taken whole.
-const BODY_TIME: Duration = Duration::from_secs(60);
+pub(crate) const BODY_TIME: Duration = Duration::from_secs(60);
 
 /// One request, with who sent it.
 pub struct Call {

@@ -25,7 +25,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     control::Front,
-    exchange::{self, Call, Mount, Response},
+    exchange::{self, BODY_TIME, Call, Mount, Response},
     status::ApiError,
 };
 
@@ -202,8 +202,14 @@ impl Webhooks {
         Ok(accepted("looking"))
     }
 
-    /// Reads the body up to the limit, with its HMAC where a key is given.
+    /// Reads the body up to the limit and in time, with its HMAC where a key is given. The time for the
+    /// turn counts too: whoever sends nothing holds up nobody for long.
     async fn read(&self, call: &mut Call, key: Option<&[u8]>) -> Result<(Bytes, Option<Vec<u8>>), ApiError> {
+        let read = tokio::time::timeout(BODY_TIME, self.read_whole(call, key)).await;
+        read.map_err(|_| ApiError::bad_request(format!("the body did not arrive within {} s", BODY_TIME.as_secs())))?
+    }
+
+    async fn read_whole(&self, call: &mut Call, key: Option<&[u8]>) -> Result<(Bytes, Option<Vec<u8>>), ApiError> {
         let announced = call.header(header::CONTENT_LENGTH).and_then(|text| text.parse().ok());
         if announced.is_some_and(|length: usize| length > MAX_BODY) {
             return Err(ApiError::too_large(MAX_BODY));

@@ -346,6 +346,14 @@ async fn attempt_change(
         scaled["metadata"]["resourceVersion"] = after["metadata"]["resourceVersion"].clone();
         after = scaled;
     }
+    if resource.sub == Some(Sub::Finalize) {
+        // Its finalizers alone: the rest is git's.
+        let mut finalized = before.clone();
+        let finalizers = after.pointer("/spec/finalizers").cloned();
+        finalized["spec"]["finalizers"] = finalizers.unwrap_or_else(|| json!([]));
+        finalized["metadata"]["resourceVersion"] = after["metadata"]["resourceVersion"].clone();
+        after = finalized;
+    }
     admit::address(resource, &mut after)?;
     let stated = stated_version(resource, live, edit, &after)?;
     let changed = |error: WriteError| match (&error, stated) {

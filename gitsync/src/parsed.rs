@@ -51,6 +51,9 @@ pub(crate) struct Failure {
     pub(crate) unit: Option<Unit>,
     /// For an overlay, its folder with a slash at the end: it stands for all files below.
     pub(crate) folder: Option<Arc<str>>,
+    /// Something that is never read, told as a warning: it holds what was declared at its place before,
+    /// and nothing else.
+    pub(crate) is_passed_over: bool,
     /// Every word of it that could be the name of an object. An object whose declaration moved into
     /// a broken file is found by them.
     words: FxHashSet<Box<str>>,
@@ -74,6 +77,7 @@ impl ParsedFile {
                 reason: describe(problem),
                 unit: namespace.map(|name| Unit(name.into())),
                 folder: None,
+                is_passed_over: false,
                 words: words(bytes),
             });
         Self {
@@ -103,19 +107,26 @@ impl ParsedFile {
 
     fn warned(path: &str, message: &str) -> Self {
         let file: Arc<str> = path.into();
+        let problem = Problem {
+            severity: Severity::Warning,
+            position: Some(Position {
+                file: file.clone(),
+                line: 1,
+                column: 1,
+            }),
+            object: None,
+            message: message.into(),
+        };
         Self {
             objects: Vec::new(),
-            problems: vec![Problem {
-                severity: Severity::Warning,
-                position: Some(Position {
-                    file: file.clone(),
-                    line: 1,
-                    column: 1,
-                }),
-                object: None,
-                message: message.into(),
-            }],
-            failure: None,
+            failure: Some(Failure {
+                reason: describe(&problem),
+                unit: None,
+                folder: Some(format!("{path}/").into()),
+                is_passed_over: true,
+                words: FxHashSet::default(),
+            }),
+            problems: vec![problem],
             file,
         }
     }
@@ -145,6 +156,7 @@ impl ParsedFile {
                 reason: describe(&problem),
                 unit: namespace.map(|name| Unit(name.into())),
                 folder: None,
+                is_passed_over: false,
                 words,
             }),
             problems: vec![problem],

@@ -122,14 +122,15 @@ pub(crate) struct Holds {
 }
 
 /// A failing file holds every unit that it fed in the last good revision and the one that its folder
-/// names; when there is none, nothing is deleted. A duplicate holds the unit of its object.
+/// names; when there is none, nothing is deleted. What is never read (a link, a submodule) in the place
+/// of a file that was holds what that one fed: it is no deletion. A duplicate holds the unit of its object.
 pub(crate) fn holds(index: &Index, book: &Book) -> Holds {
     let mut holds = Holds::default();
     for file in index.failed() {
         let Some(failure) = &file.failure else { continue };
         let mut units = book.fed(&file.file, failure.folder.as_deref());
         units.extend(failure.unit.clone());
-        if units.is_empty() && holds.no_deletes.is_none() {
+        if units.is_empty() && !failure.is_passed_over && holds.no_deletes.is_none() {
             holds.no_deletes = Some(failure.reason.clone());
         }
         for unit in units {

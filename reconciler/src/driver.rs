@@ -503,6 +503,7 @@ impl Driver {
         if controller == Controller::Release {
             self.note_release(&works, &contents, &plan, &outcome);
         }
+        let marked = outcome.is_ok();
         for (key, reason) in &plan.waiting {
             tracing::debug!(controller = controller.name(), kind = %key.kind, namespace = key.ns(), name = %key.name, %reason, "waits");
         }
@@ -536,7 +537,8 @@ impl Driver {
         for (key, delay) in plan.revisit {
             self.queue.add_at(Work::new(controller, key), now.monotonic + delay);
         }
-        if !healthy.is_empty() {
+        // What could not be kept opens no gate: it is marked again.
+        if !healthy.is_empty() && marked {
             self.note_health(&healthy);
         }
         if controller == Controller::Events && !self.pending.is_empty() {
@@ -619,7 +621,9 @@ impl Driver {
         let Index { desired, released, .. } = &mut self.index;
         let was_behind = released.behind(&[]).is_some();
         let failure = outcome.as_ref().err();
-        for work in works {
+        // A step that is not of objects failed: nothing after it was done.
+        let unknown = failure.is_some_and(|failure| failure.failed.is_empty());
+        for work in works.iter().filter(|_| !unknown) {
             let key = &work.key;
             // What is not declared any more is no longer known here.
             if let (Some(row), Some(content)) = (desired.rows.get(key), contents.get(key)) {

@@ -20,6 +20,8 @@ const AT_ONCE: usize = 500;
 pub struct Pending {
     waiting: FxHashMap<Key, (EventSpec, u32)>,
     told: FxHashMap<(Key, String), (u32, Duration)>,
+    /// With so many allowances, those that are whole again are forgotten.
+    prune_at: usize,
 }
 
 /// Occurrences with what the store has of them.
@@ -51,9 +53,11 @@ impl Pending {
                 self.waiting.insert(key, (note, 1));
             }
         }
-        if self.told.len() > 10_000 {
+        // Looking at all of them costs no more than it took to double them.
+        if self.told.len() > self.prune_at {
             self.told
                 .retain(|_, (_, since)| now.monotonic.saturating_sub(*since) < INTERVAL);
+            self.prune_at = (self.told.len() * 2).max(10_000);
         }
     }
 

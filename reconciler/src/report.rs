@@ -138,9 +138,6 @@ impl Tracker {
                 touched.insert(Unit::of(&seen.key));
             }
         }
-        if !healthy.is_empty() {
-            plan.steps.push(Step::MarkHealthy(healthy));
-        }
         for (name, node) in &world.nodes {
             let new = node.as_deref().map(node_report);
             if self.report.nodes.get(name).map(|node| &**node) != new.as_ref() {
@@ -164,6 +161,10 @@ impl Tracker {
                 self.next = now.monotonic + COST.saturating_mul(parts);
                 plan.steps.push(Step::Publish(Arc::new(self.report.clone())));
             }
+        }
+        // After the report, which needs no database and cannot fail.
+        if !healthy.is_empty() {
+            plan.steps.push(Step::MarkHealthy(healthy));
         }
         plan
     }

@@ -194,7 +194,7 @@ impl Writer {
     }
 
     /// The lease counts from before the question was asked.
-    fn renewed(&self, asked: Now) {
+    pub(crate) fn renewed(&self, asked: Now) {
         self.standpoint
             .renewed
             .store(millis(asked.monotonic), Ordering::Relaxed);

@@ -10,7 +10,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
+use tokio::{io::AsyncWriteExt as _, time::Instant};
 
 /// What the file says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,11 +47,11 @@ impl Watermark {
         }
     }
 
-    /// Whether a database has come less far than it had.
+    /// Whether a database has come less far than it had, or is of another life than the one last seen.
     pub(crate) fn is_past(&self, incarnation: &str, batch: u64) -> bool {
         self.last
             .as_ref()
-            .is_some_and(|last| last.incarnation == incarnation && last.batch > batch)
+            .is_some_and(|last| last.incarnation != incarnation || last.batch > batch)
     }
 
     pub(crate) async fn note(&mut self, mark: Mark, now: bool) {
@@ -61,7 +61,9 @@ impl Watermark {
         self.due = Instant::now() + PAUSE;
         let draft = self.path.with_extension("new");
         let written = async {
-            tokio::fs::write(&draft, serde_json::to_vec(&mark)?).await?;
+            let mut file = tokio::fs::File::create(&draft).await?;
+            file.write_all(&serde_json::to_vec(&mark)?).await?;
+            file.sync_all().await?;
             tokio::fs::rename(&draft, &self.path).await
         };
         match written.await {

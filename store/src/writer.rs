@@ -231,8 +231,13 @@ impl Writer {
 
     /// Waits for a transaction beside the batches and acts on how it failed.
     async fn beside<T>(&mut self, work: impl Future<Output = Result<T, LogError>>) -> Result<T, Unavailable> {
+        let asked = self.clock.now();
         let error = match timeout(self.pace.commit, work).await {
-            Ok(Ok(done)) => return Ok(done),
+            Ok(Ok(done)) => {
+                // It was fenced by the epoch as every commit is.
+                self.renewed(asked);
+                return Ok(done);
+            }
             Ok(Err(error)) => error,
             Err(_) => LogError::Unknown("it took too long".into()),
         };

@@ -42,7 +42,11 @@ fn files_of(crate_name: &str) -> Vec<(PathBuf, String)> {
 
 /// The code of a file without its tests and comments.
 fn code(text: &str) -> String {
-    let text = text.split("#[cfg(test)]").next().unwrap_or(text);
+    // Tests stand in a module at the end; other things that only tests use may stand anywhere.
+    let tests = text
+        .match_indices("#[cfg(test)]\n")
+        .find(|(at, mark)| text[at + mark.len()..].trim_start().starts_with("mod tests {"));
+    let text = tests.map_or(text, |(at, _)| &text[..at]);
     text.lines()
         .filter(|line| !line.trim_start().starts_with("//"))
         .collect::<Vec<_>>()
@@ -119,11 +123,32 @@ fn what_is_pure_reads_no_clock_and_does_no_io() {
     let planning = |path: &Path| {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let inside = path.components().any(|part| part.as_os_str() == "plan");
-        inside || name == "plan" || name == "translate" || name == "copy"
+        let named = [
+            "plan",
+            "translate",
+            "copy",
+            "judge",
+            "ask",
+            "ring",
+            "notes",
+            "revise",
+            "explain",
+        ];
+        inside || named.contains(&&*name)
     };
+    let mut plans = 0;
     for name in ["store", "reconciler", "agents", "gitsync"] {
-        pure.extend(files_of(name).into_iter().filter(|(path, _)| planning(path)));
+        for (path, text) in files_of(name) {
+            let plan = text.contains("pub fn plan(") || text.contains("pub(crate) fn plan(");
+            plans += usize::from(plan);
+            // The database's side of notes does I/O, and is named like the notes.
+            let outside = path.components().any(|part| part.as_os_str() == "postgres");
+            if (plan || planning(&path)) && !outside {
+                pure.push((path, text));
+            }
+        }
     }
+    assert!(plans > 10, "only {plans} plans were found");
     for (path, text) in pure {
         for (number, line) in code(&text).lines().enumerate() {
             for word in forbidden {

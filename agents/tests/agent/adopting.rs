@@ -36,6 +36,28 @@ async fn a_new_agent_adopts_what_runs_also_without_a_server() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_agent_before_could_not_say_is_said_after_a_restart() {
+    let mut world = World::running(1).await;
+    world.control.set_away(true);
+    world.runtime.exit(&world.container("p0", "app").id, 3, false);
+    pass(5).await;
+    let unheard = world.report("p0");
+    assert_eq!(
+        unheard.status["containerStatuses"][0]["restartCount"], 0,
+        "nobody heard it"
+    );
+    world.stop().await;
+    world.control.set_away(false);
+    world.start().await;
+    let report = world
+        .until("the restart of before is reported", "p0", |report| {
+            report.status["containerStatuses"][0]["restartCount"] == 1
+        })
+        .await;
+    assert_eq!(report.status["phase"], "Running");
+}
+
+#[tokio::test(start_paused = true)]
 async fn pods_deleted_while_the_agent_was_away_are_removed() {
     let mut world = World::running(10).await;
     world.stop().await;

@@ -22,6 +22,9 @@ const GATHER: Duration = Duration::from_millis(250);
 /// So many commits come between two looks at whether to repack.
 const REPACK: u32 = 500;
 
+/// How soon to look again while what is to be told is not settled.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
 /// How long after a refusal to try again.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -59,8 +62,14 @@ async fn publish(shared: Arc<Shared>) {
         let Some(report) = reports.borrow_and_update().clone() else {
             continue;
         };
-        let Some(mut own) = desk.take() else { return };
         let (desired, now) = (shared.store.desired(), shared.clock.now());
+        // A commit is the leader's alone, and tells of one revision alone: the report of the newest one is
+        // on its way.
+        if !shared.store.is_writable() || report.revision != desired.revision {
+            again = Some(LOOK_AGAIN);
+            continue;
+        }
+        let Some(mut own) = desk.take() else { return };
         let done = task::spawn_blocking(move || {
             let outcome = own.publish(&report, &desired, now.wall);
             (own, outcome)

@@ -235,6 +235,29 @@ async fn a_hold_outlives_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_link_in_the_place_of_a_manifest_holds_what_it_declared() {
+    let world = World::new(two_shops).await;
+    let before = world.store.desired();
+    let file = world.repo.dir.join("namespaces/a/one.yaml");
+    let aside = world.repo.dir.join("one.txt");
+    std::fs::rename(&file, &aside).expect("moved");
+    std::os::unix::fs::symlink("../../one.txt", &file).expect("linked");
+    let held = world.commit("A link instead").await;
+    assert_eq!(held.rows, before.rows, "nothing goes");
+    let reason = held.units[&schemas::Unit("a".into())].held.clone();
+    assert!(
+        reason
+            .as_ref()
+            .is_some_and(|reason| reason.contains("symbolic links are not followed")),
+        "{reason:?}"
+    );
+    std::fs::remove_file(&file).expect("removed");
+    std::fs::rename(&aside, &file).expect("moved");
+    let back = world.commit("The manifest again").await;
+    assert_eq!(back.units[&schemas::Unit("a".into())].held, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn names_that_are_no_text_and_links_to_folders_are_told() {
     use std::os::unix::ffi::OsStrExt as _;
     let world = World::new(two_shops).await;

@@ -9,6 +9,7 @@ use std::{
     sync::Arc,
 };
 
+use rustc_hash::FxHashMap;
 use schemas::{ContentHash, Key, Kind, Now, Object, Unit, report::HeldDeletions};
 use store::{Desired, desired::Confirmation};
 
@@ -86,13 +87,19 @@ pub fn judge(desired: &Desired, world: &World, now: Now) -> Verdict {
         }
         going.insert(key.clone(), Unit::of(&key));
     }
+    // The newest word on each.
+    let mut confirmed: FxHashMap<&Key, jiff::Timestamp> = FxHashMap::default();
+    for one in &world.confirmations {
+        for key in &one.keys {
+            let at = confirmed.entry(key).or_insert(one.at);
+            *at = one.at.max(*at);
+        }
+    }
     let commit = desired.commit.clone();
     if let Some(commit) = &commit
         && trailer_confirms(desired, going.keys())
     {
-        let unknown = going
-            .keys()
-            .any(|key| !world.confirmations.iter().any(|one| one.keys.contains(key)));
+        let unknown = going.keys().any(|key| !confirmed.contains_key(key));
         verdict.confirm = unknown.then(|| Confirmation {
             commit: commit.clone(),
             keys: going.keys().cloned().collect(),
@@ -110,10 +117,9 @@ pub fn judge(desired: &Desired, world: &World, now: Now) -> Verdict {
     let covered = |key: &Key| {
         let since = made.get(key).copied().flatten();
         // A word given before the object was made was not about this object.
-        world
-            .confirmations
-            .iter()
-            .any(|one| since.is_none_or(|since| since <= one.at) && one.keys.contains(key))
+        confirmed
+            .get(key)
+            .is_some_and(|at| since.is_none_or(|since| since <= *at))
     };
     let mut open: BTreeMap<Key, Unit> = going.into_iter().filter(|(key, _)| !covered(key)).collect();
     // A Namespace goes only with all that is in it.
