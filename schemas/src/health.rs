@@ -146,13 +146,11 @@ fn crash_message(container: &ContainerStatus) -> String {
         .last_state
         .as_ref()
         .and_then(|state| state.terminated.as_ref());
-    let times = format!(
-        "container {} was restarted {} times",
-        container.name, container.restart_count
-    );
+    // How often is not told: it would be news each time.
+    let again = format!("container {} ends again and again", container.name);
     match last {
-        Some(ended) => format!("{times} and last ended with exit code {}", ended.exit_code),
-        None => times,
+        Some(ended) => format!("{again}, last with exit code {}", ended.exit_code),
+        None => again,
     }
 }
 
