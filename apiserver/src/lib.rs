@@ -41,6 +41,7 @@ mod policy;
 mod protobuf;
 pub mod push;
 mod push_follow;
+mod push_hooks;
 pub mod query;
 mod read;
 mod reviews;
