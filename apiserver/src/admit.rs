@@ -183,10 +183,10 @@ pub(crate) fn unknown_fields(kind: Kind, object: &Value, wanted: FieldValidation
         .collect();
     if wanted == FieldValidation::Strict && !unknown.is_empty() {
         return Err(ApiError::bad_request(format!(
-            "{} in version {:?} cannot be handled as a {}: strict decoding error: {}",
+            "{} in version {:?} cannot be handled as {}: strict decoding error: {}",
             kind.info().name,
             kind.info().version,
-            kind.info().name,
+            kind.a(),
             unknown.join(", ")
         )));
     }

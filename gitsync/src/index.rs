@@ -192,6 +192,7 @@ impl Index {
                     "{key} is declared at {}:{} already; keep one of them",
                     first.file, first.line
                 ),
+                untold: 0,
             })
             .collect()
     }

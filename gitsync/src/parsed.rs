@@ -114,6 +114,7 @@ impl ParsedFile {
                 }),
                 object: None,
                 message: message.into(),
+                untold: 0,
             }],
             failure: None,
             file,
@@ -137,6 +138,7 @@ impl ParsedFile {
             }),
             object: None,
             message,
+            untold: 0,
         };
         Self {
             file,

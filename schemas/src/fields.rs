@@ -277,7 +277,7 @@ pub(crate) fn check(kind: Kind, object: &At<'_, '_>, findings: &mut Findings) {
         Support::Stored => findings.warn(
             Fault::NotActedOn,
             object.path(),
-            format!("a {kind} is stored, and not yet acted on"),
+            format!("{} is stored, and not yet acted on", kind.a()),
         ),
         Support::Acted => {
             if let Some(tree) = tree(kind) {
