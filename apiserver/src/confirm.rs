@@ -3,7 +3,11 @@
 use std::collections::BTreeSet;
 
 use http::StatusCode;
-use schemas::{Key, Kind, kind::KINDS};
+use schemas::{
+    Key, Kind,
+    kind::KINDS,
+    storage::{goes_with, volume_of},
+};
 use store::desired::Confirmation;
 
 use crate::{
@@ -91,16 +95,31 @@ fn over_the_budget(front: &Front) -> Option<Unconfirmed> {
     })
 }
 
-/// The objects, and what goes with the Namespaces among them, as the deletion budget counts it.
+/// The objects, and what goes with them, as the deletion budget counts it: what is in a Namespace,
+/// claims that a workload owns, volumes that are not kept without their claim.
 fn with_contents(front: &Front, objects: Vec<Key>) -> Vec<Key> {
     let mut all: BTreeSet<Key> = objects.into_iter().collect();
-    let spaces: Vec<Key> = all.iter().filter(|key| key.kind == Kind::Namespace).cloned().collect();
-    for space in spaces {
-        for info in KINDS.iter().filter(|info| info.namespaced) {
-            let inside = front.store.list(info.kind, Some(&space.name)).items;
-            all.extend(inside.iter().map(|object| object.key()));
+    let view = front.store.view();
+    let mut more = Vec::new();
+    for key in &all {
+        if key.kind == Kind::Namespace {
+            let kinds = KINDS.iter().filter(|info| info.namespaced);
+            let inside = kinds.flat_map(|info| view.list(info.kind, Some(&key.name)));
+            more.extend(inside.map(|object| object.key()));
+        } else if let Some(object) = view.get(key) {
+            let owned = view.owned_by(&object.uid());
+            let claims = owned.filter(|owned| owned.kind == Kind::PersistentVolumeClaim);
+            more.extend(claims.map(|claim| claim.key()));
         }
     }
+    all.extend(more);
+    let claims = all.iter().filter_map(|key| view.get(key));
+    let volumes = claims.filter_map(|claim| {
+        let volume = view.get(&volume_of(claim)?)?;
+        goes_with(volume, &claim.key()).then(|| volume.key())
+    });
+    let volumes: Vec<Key> = volumes.collect();
+    all.extend(volumes);
     all.into_iter().collect()
 }
 

@@ -29,6 +29,7 @@ use crate::{
     control::Front,
     exchange::{self, ByteStream, Call, Mount, Response},
     identity::{Authenticator, Identity},
+    push_hooks::{self, Hooks},
     status::ApiError,
 };
 
@@ -72,6 +73,9 @@ impl Service {
 
 impl GitHttp {
     pub(crate) fn new(front: Arc<Front>) -> Self {
+        if let Some(parent) = front.source.repository().as_deref().and_then(Path::parent) {
+            push_hooks::sweep(parent);
+        }
         Self { front }
     }
 
@@ -105,7 +109,7 @@ impl GitHttp {
             ));
         };
         let (path, service) = target(&call, &repository).ok_or_else(ApiError::no_such_path)?;
-        run(&repository, path, service, &identity.user, call).await
+        run(&self.front, &repository, path, service, &identity.user, call).await
     }
 }
 
@@ -152,7 +156,14 @@ fn target(call: &Call, repository: &Path) -> Option<(String, Service)> {
     Some((format!("/{name}/{rest}"), service))
 }
 
-async fn run(repository: &Path, path: String, service: Service, user: &str, call: Call) -> Result<Response, ApiError> {
+async fn run(
+    front: &Arc<Front>,
+    repository: &Path,
+    path: String,
+    service: Service,
+    user: &str,
+    call: Call,
+) -> Result<Response, ApiError> {
     let failed = |what: &str, error: &dyn std::fmt::Display| {
         tracing::error!(repository = %repository.display(), "git http-backend: {what}: {error}");
         ApiError::internal(format!("git could not answer: {what}; the server's log says more"))
@@ -198,6 +209,18 @@ async fn run(repository: &Path, path: String, service: Service, user: &str, call
     if let Some(protocol) = call.header("git-protocol") {
         command.env("GIT_PROTOCOL", protocol);
     }
+    // Without pipes the hooks ask in the way of a push by path.
+    let hooks = (service == Service::Push && call.method == Method::POST)
+        .then(|| Hooks::open(front, repository.parent().unwrap_or(repository)))
+        .transpose()
+        .unwrap_or_else(|error| {
+            tracing::warn!(%error, "the hooks of a push get no pipes");
+            None
+        });
+    command.env_remove(push_hooks::VARIABLE);
+    if let Some(hooks) = &hooks {
+        command.env(push_hooks::VARIABLE, hooks.folder());
+    }
     let mut child = command
         .spawn()
         .map_err(|error| failed("`git` could not be started; is it installed?", &error))?;
@@ -238,6 +261,7 @@ async fn run(repository: &Path, path: String, service: Service, user: &str, call
             .chain(ReaderStream::with_capacity(output, 32 * 1024))
             .boxed(),
         _child: child,
+        _hooks: hooks,
     };
     let mut response = exchange::stream("application/octet-stream", pieces.boxed());
     *response.status_mut() = code;
@@ -316,6 +340,7 @@ fn parse_head(head: &[u8]) -> Vec<(String, String)> {
 struct Output {
     pieces: ByteStream,
     _child: Child,
+    _hooks: Option<Hooks>,
 }
 
 impl Stream for Output {

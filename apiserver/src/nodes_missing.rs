@@ -6,6 +6,7 @@ use http::StatusCode;
 use schemas::{
     Kind, Object, Uid,
     node::{Fate, Missing, Told},
+    report,
 };
 use store::{AuditLine, Scope, Store};
 
@@ -91,7 +92,9 @@ fn named(missing: &[Missing]) -> String {
         .take(NAMED)
         .map(|pod| format!("{} {}", pod.key, pod.uid))
         .collect();
-    format!("{} pods: {}", missing.len(), names.join(", "))
+    let rest = report::rest(names.len(), missing.len());
+    let rest = rest.map(|rest| format!(" {rest}")).unwrap_or_default();
+    format!("{} pods: {}{rest}", missing.len(), names.join(", "))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemas::{
     Body, Kind, Meta, Now, Object, Shared, labels,
     node::{Identity, Registration, UNCLAIMED, Unclaimed},
+    report,
 };
 use serde_json::{Map, Value, json};
 
@@ -160,10 +161,8 @@ fn unclaimed_condition(unclaimed: &[Unclaimed]) -> Value {
             .take(NAMED)
             .map(|pod| format!("{}/{} ({})", pod.key.ns(), pod.key.name, pod.uid))
             .collect();
-        let rest = match pods.len().saturating_sub(NAMED) {
-            0 => String::new(),
-            rest => format!(" and {rest} more"),
-        };
+        let rest = report::rest(named.len(), pods.len());
+        let rest = rest.map(|rest| format!(" {rest}")).unwrap_or_default();
         format!("{}{rest}", named.join(", "))
     };
     let (status, reason, message) = match (open.is_empty(), kept.is_empty()) {

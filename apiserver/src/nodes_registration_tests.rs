@@ -149,7 +149,7 @@ fn unclaimed_pods_are_named_until_they_are_gone_or_kept() {
     let first = status(None, None, Some(&many), now(0)).expect("it is new");
     let (value, message) = said(&first);
     assert!(
-        value == "True" && message.contains("n/p9 (u9) and 2 more; `towline unclaimed`"),
+        value == "True" && message.contains("n/p9 (u9) and 2 more (12 in all); `towline unclaimed`"),
         "{message}"
     );
     let kept = status(Some(&first), None, Some(&[pod(3, true)]), now(10)).expect("it changes");

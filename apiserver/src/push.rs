@@ -1,6 +1,6 @@
 //! A push to the built-in repository: judged before it is accepted, followed after.
 //!
-//! The repository's hooks call these two endpoints. `check` answers with a verdict as JSON; `rollout`
+//! The repository's hooks call these two endpoints, or ask the same over pipes (see `push_hooks`). `check` answers with a verdict as JSON; `rollout`
 //! answers with lines of text, which git shows as `remote:` lines.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -91,6 +91,14 @@ async fn read(call: &mut Call) -> Result<Push, ApiError> {
 /// Judges a push.
 pub(crate) async fn check(front: &Front, mut call: Call) -> Result<Response, ApiError> {
     let push = read(&mut call).await?;
+    Ok(exchange::json(StatusCode::OK, &judge(front, &push).await?))
+}
+
+/// Whether a push may be accepted.
+///
+/// # Errors
+/// 400 for a push that cannot be one to the built-in repository.
+pub(crate) async fn judge(front: &Front, push: &Push) -> Result<Verdict, ApiError> {
     let Some(repository) = front.source.repository() else {
         return Err(ApiError::bad_request(
             "this server follows another repository and has no built-in one to push to",
@@ -101,7 +109,7 @@ pub(crate) async fn check(front: &Front, mut call: Call) -> Result<Response, Api
             "{} is written by Towline itself; push to another branch",
             reserved.reference
         );
-        return Ok(exchange::json(StatusCode::OK, &Verdict::refused(line)));
+        return Ok(Verdict::refused(line));
     }
     if let Some(quarantine) = &push.quarantine {
         // The hook names folders that the server will read: only those of the repository itself.
@@ -118,18 +126,16 @@ pub(crate) async fn check(front: &Front, mut call: Call) -> Result<Response, Api
             )));
         }
     }
-    if let Some(commit) = followed(front, &push).and_then(RefUpdate::target) {
+    if let Some(commit) = followed(front, push).and_then(RefUpdate::target) {
         front.judged.note(commit, front.store.desired());
     }
-    let verdict = tokio::time::timeout(CHECK_LIMIT, front.source.check_push(&push))
-        .await
-        .unwrap_or_else(|_| {
-            Verdict::refused(format!(
-                "the check took longer than {} s, so nothing was accepted; push again",
-                CHECK_LIMIT.as_secs()
-            ))
-        });
-    Ok(exchange::json(StatusCode::OK, &verdict))
+    let verdict = tokio::time::timeout(CHECK_LIMIT, front.source.check_push(push)).await;
+    Ok(verdict.unwrap_or_else(|_| {
+        Verdict::refused(format!(
+            "the check took longer than {} s, so nothing was accepted; push again",
+            CHECK_LIMIT.as_secs()
+        ))
+    }))
 }
 
 /// The full name of the branch that is followed.
@@ -151,28 +157,38 @@ fn is_reserved(reference: &str) -> bool {
 /// Follows what an accepted push set off.
 pub(crate) async fn rollout(front: &Arc<Front>, mut call: Call) -> Result<Response, ApiError> {
     let push = read(&mut call).await?;
+    Ok(match begin(front, &push) {
+        Err(line) => exchange::text(StatusCode::OK, format!("{line}\n")),
+        Ok(follower) => {
+            let front = front.clone();
+            lines("text/plain; charset=utf-8", move |out| async move {
+                tell(&front, follower, &out).await;
+            })
+        }
+    })
+}
+
+/// Looks, and says who follows an accepted push, or why there is nothing to follow.
+pub(crate) fn begin(front: &Front, push: &Push) -> Result<Follower, String> {
     // Read before the look, so that the commit's own revision is never taken for an older one.
     let before = Before::of(front.store.desired());
     front.source.look();
     let branch = branch(front);
-    let Some(update) = followed(front, &push) else {
-        let line = format!("nothing rolls out: only {branch} is followed");
-        return Ok(exchange::text(StatusCode::OK, format!("{line}\n")));
-    };
-    let Some(commit) = update.target() else {
-        let line = format!("{branch} was deleted: what it declared stays as it is");
-        return Ok(exchange::text(StatusCode::OK, format!("{line}\n")));
-    };
+    let update = followed(front, push).ok_or_else(|| format!("nothing rolls out: only {branch} is followed"))?;
+    let commit = update
+        .target()
+        .ok_or_else(|| format!("{branch} was deleted: what it declared stays as it is"))?;
     let before = before.since(front.judged.take(&commit));
-    let front = front.clone();
+    Ok(Follower::of_push(commit, before))
+}
+
+/// Sends the lines of a push's rollout, each with its end, until it has ended.
+pub(crate) async fn tell(front: &Front, follower: Follower, out: &mpsc::Sender<String>) {
     let limit = front.push_wait;
-    Ok(lines("text/plain; charset=utf-8", move |out| async move {
-        let follower = Follower::of_push(commit, before);
-        let end = follow(&front, follower, limit, &out, |line| format!("{line}\n")).await;
-        if let Some(end) = end {
-            let _ = out.send(format!("{}\n", end.line(limit))).await;
-        }
-    }))
+    let end = follow(front, follower, limit, out, |line| format!("{line}\n")).await;
+    if let Some(end) = end {
+        let _ = out.send(format!("{}\n", end.line(limit))).await;
+    }
 }
 
 /// Looks, and follows the newest commit to its outcome: one JSON document a line, the last one of

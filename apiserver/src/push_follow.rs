@@ -8,7 +8,7 @@ use std::{
 use parking_lot::Mutex;
 use schemas::{
     Commit, Key, Kind, Object, Part, Unit,
-    report::{ObjectReport, Outcome, Report, UnitReport},
+    report::{self, ObjectReport, Outcome, Report, UnitReport},
 };
 use store::Desired;
 
@@ -241,11 +241,9 @@ impl Follower {
                 self.said.insert(subject, sentence);
             }
         }
-        let more = news.len().saturating_sub(LINES);
+        let rest = report::rest(LINES, news.len());
         news.truncate(LINES);
-        if more > 0 {
-            news.push(format!("… and {more} more"));
-        }
+        news.extend(rest.map(|rest| format!("… {rest}")));
         lines.append(&mut news);
 
         let worst = counted

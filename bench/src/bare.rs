@@ -17,7 +17,7 @@ use bollard::{
 };
 use futures::{StreamExt, TryStreamExt, stream};
 
-use crate::{IMAGE, process::run};
+use crate::{IMAGE, process::clean};
 
 const NETWORK: &str = "towline-bench-bare";
 /// As many starts at a time as Towline's agent allows itself.
@@ -35,7 +35,9 @@ impl Bare {
             .negotiate_version()
             .await?;
         let version = docker.version().await?.version.unwrap_or_default();
-        let _ = docker.remove_network(NETWORK).await;
+        let host = format!("unix://{}", socket.display());
+        // What a run that was killed has left.
+        let _ = clear(&host);
         docker
             .create_network(NetworkCreateRequest {
                 name: NETWORK.to_owned(),
@@ -50,11 +52,7 @@ impl Bare {
                 ..NetworkCreateRequest::default()
             })
             .await?;
-        Ok(Self {
-            docker,
-            host: format!("unix://{}", socket.display()),
-            version,
-        })
+        Ok(Self { docker, host, version })
     }
 
     pub(crate) fn name(&self) -> String {
@@ -115,14 +113,17 @@ impl Bare {
 /// Takes away the network, and the containers of a run that broke off.
 impl Drop for Bare {
     fn drop(&mut self) {
-        let docker = |arguments: &[&str]| run(Command::new("docker").args(["-H", &self.host]).args(arguments));
-        let filter = format!("network={NETWORK}");
-        let left = docker(&["ps", "-aq", "--filter", &filter]).unwrap_or_default();
-        for container in left.split_whitespace() {
-            let _ = docker(&["rm", "-f", container]);
-        }
-        if let Err(error) = docker(&["network", "rm", NETWORK]) {
+        if let Err(error) = clear(&self.host) {
             eprintln!("the network {NETWORK} stays behind: {error}");
         }
     }
+}
+
+fn clear(host: &str) -> anyhow::Result<()> {
+    let docker = |arguments: &[&str]| clean(Command::new("docker").args(["-H", host]).args(arguments));
+    let left = docker(&["ps", "-aq", "--filter", &format!("name=^{NETWORK}-")])?;
+    for container in left.split_whitespace() {
+        let _ = docker(&["rm", "-f", container]);
+    }
+    docker(&["network", "rm", NETWORK]).map(drop)
 }

@@ -9,7 +9,10 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{IMAGE, IMAGE_2, process::run};
+use crate::{
+    IMAGE, IMAGE_2,
+    process::{clean, run},
+};
 
 pub(crate) struct Compose {
     command: Vec<&'static str>,
@@ -45,7 +48,7 @@ impl Compose {
     fn down(&self) {
         let file = self.dir.path().join("compose.yaml");
         if file.exists() {
-            let _ = self.compose(&file, &["down", "--timeout", "0"]);
+            let _ = clean(self.command(&file).args(["down", "--timeout", "0"]));
         }
     }
 
@@ -59,12 +62,17 @@ impl Compose {
     }
 
     fn compose(&self, file: &Path, arguments: &[&str]) -> anyhow::Result<String> {
-        run(Command::new(self.command[0])
+        run(self.command(file).args(arguments))
+    }
+
+    fn command(&self, file: &Path) -> Command {
+        let mut command = Command::new(self.command[0]);
+        command
             .args(&self.command[1..])
             .args(["-p", "towline-bench", "-f"])
             .arg(file)
-            .args(arguments)
-            .env("DOCKER_HOST", &self.host))
+            .env("DOCKER_HOST", &self.host);
+        command
     }
 
     /// `up --detach` with the network there already, as bare Docker has it.

@@ -54,6 +54,9 @@ pub(crate) struct Arguments {
     /// Measure nothing but the cost of a push
     #[arg(long)]
     only_push: bool,
+    /// Measure nothing but Towline's rolling updates
+    #[arg(long, conflicts_with = "only_push")]
+    only_rolling: bool,
 }
 
 /// The image that every peer starts.
@@ -66,9 +69,10 @@ fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     // What runs cleans up when it is dropped, also when someone has seen enough.
     runtime.block_on(async {
+        let mut ending = process::on_signal()?;
         tokio::select! {
             done = measure(cli.measure) => done,
-            _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+            _ = ending.changed() => anyhow::bail!("interrupted"),
         }
     })
 }
@@ -85,6 +89,15 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         return pushes(&arguments).await;
     }
     let mut table = table::Table::default();
+    if arguments.only_rolling {
+        let mut towline = towline::Towline::start(&arguments.towline, &arguments.docker, false, &[]).await?;
+        for _ in 0..arguments.rounds {
+            table.add("Towline, from ref update", 10, "rolled", towline.roll(10).await?);
+        }
+        towline.stop()?;
+        table.print(&machine());
+        return Ok(());
+    }
     let bare = bare::Bare::new(&arguments.docker).await?;
     let compose = compose::Compose::new(&arguments.docker)?;
     let swarm = if arguments.no_swarm {

@@ -3,6 +3,7 @@
 
 use std::{
     fs::File,
+    os::unix::process::CommandExt,
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -14,7 +15,10 @@ use nix::{
 };
 use tempfile::TempDir;
 
-use crate::{IMAGE, IMAGE_2, PATIENCE, process::run};
+use crate::{
+    IMAGE, IMAGE_2, PATIENCE,
+    process::{clean, goes_on, run},
+};
 
 const NAMESPACE: &str = "towline-bench";
 
@@ -32,7 +36,7 @@ impl Swarm {
             return Ok(None);
         }
         let dir = tempfile::tempdir()?;
-        let _ = run(Command::new("ip").args(["netns", "delete", NAMESPACE]));
+        let _ = clean(Command::new("ip").args(["netns", "delete", NAMESPACE]));
         run(Command::new("ip").args(["netns", "add", NAMESPACE]))?;
         run(Command::new("ip").args(["-n", NAMESPACE, "link", "set", "lo", "up"]))?;
         let log = File::create(dir.path().join("dockerd.log"))?;
@@ -48,6 +52,8 @@ impl Swarm {
             .arg("--host")
             .arg(format!("unix://{}", dir.path().join("docker.sock").display()))
             .args(["--bip", "172.31.254.1/24"])
+            // A signal from the terminal is this process's to act on.
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -59,6 +65,7 @@ impl Swarm {
         };
         let begin = Instant::now();
         while let Err(error) = swarm.docker(&["info"]) {
+            goes_on()?;
             anyhow::ensure!(begin.elapsed() < PATIENCE, "Swarm's dockerd does not answer: {error}");
             thread::sleep(Duration::from_millis(100));
         }
@@ -76,10 +83,15 @@ impl Swarm {
     }
 
     fn docker(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        run(Command::new("docker")
+        run(self.command().args(arguments))
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new("docker");
+        command
             .arg("-H")
-            .arg(format!("unix://{}", self.dir.path().join("docker.sock").display()))
-            .args(arguments))
+            .arg(format!("unix://{}", self.dir.path().join("docker.sock").display()));
+        command
     }
 
     /// From `service create --detach` to all containers running: the stability wait of five seconds
@@ -169,9 +181,9 @@ impl Swarm {
 
 impl Drop for Swarm {
     fn drop(&mut self) {
-        let _ = self.docker(&["swarm", "leave", "--force"]);
+        let _ = clean(self.command().args(["swarm", "leave", "--force"]));
         let _ = kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM);
         let _ = self.child.wait();
-        let _ = run(Command::new("ip").args(["netns", "delete", NAMESPACE]));
+        let _ = clean(Command::new("ip").args(["netns", "delete", NAMESPACE]));
     }
 }

@@ -5,7 +5,7 @@ use std::{
     fs::{self, File},
     io::{BufRead, BufReader},
     net::TcpListener,
-    os::unix::fs::PermissionsExt,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc,
@@ -26,7 +26,10 @@ use nix::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Arguments, IMAGE, IMAGE_2, PATIENCE, process::run};
+use crate::{
+    Arguments, IMAGE, IMAGE_2, PATIENCE,
+    process::{clean, goes_on, run},
+};
 
 pub(crate) struct Towline {
     binary: PathBuf,
@@ -37,6 +40,7 @@ pub(crate) struct Towline {
     /// Changes go through `git push` to the built-in repository.
     push: bool,
     child: Child,
+    stopped: bool,
     round: usize,
 }
 
@@ -61,6 +65,7 @@ impl Towline {
             port,
             push,
             child,
+            stopped: false,
             round: 0,
         };
         towline.ready()?;
@@ -86,6 +91,7 @@ impl Towline {
     fn ready(&mut self) -> anyhow::Result<()> {
         let begin = Instant::now();
         loop {
+            goes_on()?;
             let asked = Command::new(&self.binary)
                 .arg("status")
                 .arg("--data-dir")
@@ -173,7 +179,7 @@ impl Towline {
                 .context("Docker's events ended")?;
         }
         let running = start.elapsed();
-        let at = ready.recv_timeout(PATIENCE).context("pods do not get Ready")?;
+        let at = wait_for(&ready, "pods do not get Ready")?;
         if let Some(mut push) = push {
             push.wait()?;
         }
@@ -187,14 +193,14 @@ impl Towline {
         let first = self.watch_ready(&name, IMAGE, replicas)?;
         let commit = self.prepare("Add")?;
         self.publish(&commit)?;
-        first.recv_timeout(PATIENCE).context("pods do not get Ready")?;
+        wait_for(&first, "pods do not get Ready")?;
         let text = fs::read_to_string(self.file(&name))?.replace(IMAGE, IMAGE_2);
         fs::write(self.file(&name), text)?;
         let commit = self.prepare("Roll")?;
         let ready = self.watch_ready(&name, IMAGE_2, replicas)?;
         let start = Instant::now();
         self.publish(&commit)?;
-        let at = ready.recv_timeout(PATIENCE).context("the rollout does not end")?;
+        let at = wait_for(&ready, "the rollout does not end")?;
         self.clear(&name).await?;
         Ok(at.duration_since(start))
     }
@@ -295,30 +301,34 @@ impl Towline {
         Ok(receiver)
     }
 
+    /// Ends the server and takes away what it leaves, for containers go on by design.
     pub(crate) fn stop(&mut self) -> anyhow::Result<()> {
-        kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM)?;
-        self.child.wait()?;
-        let identity: Value = serde_json::from_str(&fs::read_to_string(self.data().join("agent/identity.json"))?)?;
+        self.stopped = true;
+        if self.child.try_wait()?.is_none() {
+            kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM)?;
+            self.child.wait()?;
+        }
+        let host = format!("unix://{}", self.socket.display());
+        let docker = |arguments: &[&str]| clean(Command::new("docker").args(["-H", &host]).args(arguments));
+        let Ok(label) = self.label() else {
+            // It had not begun.
+            return Ok(());
+        };
+        let left = docker(&["ps", "-aq", "--filter", &format!("label={label}")])?;
+        for container in left.split_whitespace() {
+            docker(&["rm", "-f", container])?;
+        }
+        let Ok(identity) = fs::read_to_string(self.data().join("agent/identity.json")) else {
+            return Ok(());
+        };
+        let identity: Value = serde_json::from_str(&identity)?;
         let label = format!(
             "label=dev.towline.node-uid={}",
             identity["node_uid"].as_str().unwrap_or("none")
         );
-        let host = format!("unix://{}", self.socket.display());
-        // A run that broke off leaves its containers.
-        let left = run(Command::new("docker").args([
-            "-H",
-            &host,
-            "ps",
-            "-aq",
-            "--filter",
-            &format!("label={}", self.label()?),
-        ]))?;
-        for container in left.split_whitespace() {
-            run(Command::new("docker").args(["-H", &host, "rm", "-f", container]))?;
-        }
-        let networks = run(Command::new("docker").args(["-H", &host, "network", "ls", "-q", "--filter", &label]))?;
+        let networks = docker(&["network", "ls", "-q", "--filter", &label])?;
         for network in networks.split_whitespace() {
-            run(Command::new("docker").args(["-H", &host, "network", "rm", network]))?;
+            docker(&["network", "rm", network])?;
         }
         Ok(())
     }
@@ -326,8 +336,23 @@ impl Towline {
 
 impl Drop for Towline {
     fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
-            let _ = self.stop();
+        if self.stopped {
+            return;
+        }
+        if let Err(error) = self.stop() {
+            eprintln!("what Towline started stays behind: {error}");
+        }
+    }
+}
+
+/// Waits for a watch's word.
+fn wait_for(receiver: &mpsc::Receiver<Instant>, otherwise: &'static str) -> anyhow::Result<Instant> {
+    let begin = Instant::now();
+    loop {
+        match receiver.recv_timeout(Duration::from_millis(100)) {
+            Ok(at) => return Ok(at),
+            Err(mpsc::RecvTimeoutError::Timeout) if begin.elapsed() < PATIENCE => goes_on()?,
+            Err(_) => anyhow::bail!(otherwise),
         }
     }
 }
@@ -379,6 +404,8 @@ fn launch(binary: &Path, socket: &Path, dir: &Path, port: u16, push: bool, flags
         .args(["--pod-range", "10.202.2.0/24", "--node-name", "bench", "--docker"])
         .arg(socket)
         .args(flags)
+        // A signal from the terminal is this process's to act on.
+        .process_group(0)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log);

@@ -130,7 +130,10 @@ fn script(stage: &str, hook: &Hook) -> String {
         quote(&hook.token_file.to_string_lossy()),
         quote(&hook.ca_file.to_string_lossy()),
     );
-    let head = "#!/bin/sh\n# Written by Towline at each start; changes are lost.\n";
+    let head = format!(
+        "#!/bin/sh\n# Written by Towline at each start; changes are lost.\n{}",
+        over_pipes(stage)
+    );
     if stage == "post-receive" {
         return format!("{head}[ -x {binary} ] || exit 0\nexec {call}\n");
     }
@@ -147,6 +150,29 @@ fn script(stage: &str, hook: &Hook) -> String {
            124|137) echo \"refused: no answer from the server in 10 s; is it running?\" >&2 ;;\n\
          esac\n\
          exit 1\n"
+    )
+}
+
+/// For pushes that come over the server's own HTTP: it has laid pipes to this hook, and no program needs
+/// to start (the API server's `push_hooks` says how they are spoken over).
+fn over_pipes(stage: &str) -> String {
+    format!(
+        "if [ -p \"$TOWLINE_HOOKS/{stage}.ask\" ]; then\n  \
+           {{\n    \
+             printf '%s\\n' \"$PWD\" \"$GIT_QUARANTINE_PATH\" \"$GIT_OBJECT_DIRECTORY\" \"$GIT_ALTERNATE_OBJECT_DIRECTORIES\"\n    \
+             while IFS= read -r line; do printf '%s\\n' \"$line\"; done\n    \
+             echo end\n  \
+           }} >\"$TOWLINE_HOOKS/{stage}.ask\"\n  \
+           while IFS= read -r line; do\n    \
+             case $line in\n      \
+               yes) exit 0 ;;\n      \
+               no) exit 1 ;;\n      \
+               *) printf '%s\\n' \"${{line#=}}\" ;;\n    \
+             esac\n  \
+           done <\"$TOWLINE_HOOKS/{stage}.answer\"\n  \
+           echo 'the server ended before it had answered' >&2\n  \
+           exit 1\n\
+         fi\n"
     )
 }
 
@@ -241,5 +267,49 @@ mod tests {
             first,
             "a branch with commits is left alone"
         );
+    }
+
+    #[test]
+    fn a_hook_asks_over_the_pipes_that_the_server_has_laid() {
+        let dir = tempfile::tempdir().expect("a folder");
+        for stage in ["pre-receive", "post-receive"] {
+            for (answer, code) in [
+                ("=fine\nyes\n", Some(0)),
+                ("=wrong\nno\n", Some(1)),
+                ("=half\n", Some(1)),
+            ] {
+                let pipe = |end: &str| dir.path().join(format!("{stage}.{end}"));
+                for end in ["ask", "answer"] {
+                    let _ = fs::remove_file(pipe(end));
+                    let made = Command::new("mkfifo").arg(pipe(end)).status().expect("mkfifo runs");
+                    assert!(made.success());
+                }
+                let server = std::thread::spawn({
+                    let (ask, tell) = (pipe("ask"), pipe("answer"));
+                    move || {
+                        let asked = fs::read_to_string(ask).expect("it asks");
+                        fs::write(tell, answer).expect("it listens");
+                        asked
+                    }
+                });
+                let script = script(stage, &hook(Path::new("/nowhere")));
+                let said = Command::new("sh")
+                    .args(["-c", &format!("printf 'a b refs/heads/main\\n' | {{ {script}\n}}")])
+                    .current_dir(dir.path())
+                    .env("TOWLINE_HOOKS", dir.path())
+                    .env("GIT_QUARANTINE_PATH", "objects/incoming")
+                    .output()
+                    .expect("sh runs");
+                assert_eq!(said.status.code(), code, "{stage}: {said:?}");
+                let shown = String::from_utf8_lossy(&said.stdout).into_owned();
+                assert_eq!(
+                    shown,
+                    answer.lines().next().expect("it has one").replace('=', "") + "\n"
+                );
+                let asked = server.join().expect("it ends");
+                let lines: Vec<&str> = asked.lines().collect();
+                assert_eq!(lines[1..], ["objects/incoming", "", "", "a b refs/heads/main", "end"]);
+            }
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use git2::{Oid, Repository};
 use schemas::{
     Commit,
-    report::{Problem, Severity},
+    report::{self, Problem, Severity},
 };
 use tokio::task;
 
@@ -219,17 +219,16 @@ fn identity(problem: &Problem) -> (Severity, Option<Arc<str>>, Option<schemas::K
 }
 
 fn list(lines: &mut Vec<String>, problems: &[Problem], severity: Severity, word: &str) {
-    let matching: Vec<_> = problems.iter().filter(|problem| problem.severity == severity).collect();
+    let matching = problems
+        .iter()
+        .filter(|problem| problem.severity == severity && problem.untold == 0);
+    let before = lines.len();
     lines.extend(
         matching
-            .iter()
             .take(SHOWN)
             .map(|problem| format!("{word}: {}", describe(problem))),
     );
-    if matching.len() > SHOWN {
-        lines.push(format!(
-            "{word}: and {} more; `towline validate` lists them",
-            matching.len() - SHOWN
-        ));
+    if let Some(rest) = report::rest(lines.len() - before, report::count(problems, severity)) {
+        lines.push(format!("{word}: {rest}; `towline validate` lists them"));
     }
 }

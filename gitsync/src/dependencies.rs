@@ -111,6 +111,7 @@ impl Dependencies {
                     position: Some(dependent.position.clone()),
                     object: Some(key.clone()),
                     message,
+                    untold: 0,
                 };
                 problems.insert(key.clone(), problem);
             }

@@ -116,6 +116,7 @@ impl ParsedFile {
             }),
             object: None,
             message: message.into(),
+            untold: 0,
         };
         Self {
             objects: Vec::new(),
@@ -148,6 +149,7 @@ impl ParsedFile {
             }),
             object: None,
             message,
+            untold: 0,
         };
         Self {
             file,

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use rustc_hash::FxHashSet;
 use schemas::{
     Commit, Key, Kind, Unit,
-    report::{Problem, Severity},
+    report::{self, Problem, Severity},
 };
 use store::{Desired, DesiredRow, RevisionWrite, desired::UnitAt};
 
@@ -392,16 +392,28 @@ fn warning(object: Option<Key>, message: String) -> Problem {
         position: None,
         object,
         message,
+        untold: 0,
     }
 }
 
+/// Keeps the first problems, and how many there were.
 fn cap(problems: &mut Vec<Problem>) {
-    if problems.len() > MAX_PROBLEMS {
-        let more = problems.len() - MAX_PROBLEMS;
-        // Errors first: they are what holds a unit.
-        problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
-        problems.truncate(MAX_PROBLEMS);
-        problems.push(warning(None, format!("and {more} problems more")));
+    if problems.len() <= MAX_PROBLEMS {
+        return;
+    }
+    // Errors first: they are what holds a unit.
+    problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
+    let rest = problems.split_off(MAX_PROBLEMS);
+    for (severity, word) in [(Severity::Error, "errors"), (Severity::Warning, "warnings")] {
+        let untold = report::count(&rest, severity);
+        let told = report::count(problems, severity);
+        if let Some(more) = report::rest(told, told + untold) {
+            problems.push(Problem {
+                severity,
+                untold,
+                ..warning(None, format!("{word}: {more}"))
+            });
+        }
     }
 }
 

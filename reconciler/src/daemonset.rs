@@ -42,6 +42,8 @@ pub struct World {
     pub named: Option<Arc<Object>>,
     /// Since when each pod is seen ready (monotonic).
     pub ready_since: FxHashMap<Uid, Duration>,
+    /// During an update: when (monotonic) it counts on each pod that is ready.
+    pub steady: FxHashMap<Uid, Duration>,
     /// Failed pods that are not replaced before a time (monotonic).
     pub not_before: FxHashMap<Uid, Duration>,
     /// Why the last attempt to make or remove pods failed.
@@ -134,7 +136,7 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
     let quiet = moves.is_empty();
     spread.act(&mut plan, moves, ids);
     let (status, next) = status::of(&spread);
-    if let Some(delay) = next {
+    for delay in next.into_iter().chain(spread.settling()) {
         plan.look_again(delay);
     }
     if set.status != Some((&status).into()) && (quiet || world.failure.is_some()) {
@@ -200,6 +202,26 @@ impl<'a> Spread<'a> {
         self.ripens(pod) == Some(Duration::ZERO)
     }
 
+    /// How long until an update counts on a pod: it is available, and likely to go on.
+    fn steadies(&self, pod: &Object) -> Option<Duration> {
+        let at = self.world.steady.get(&pod.uid()).copied().unwrap_or_default();
+        let left = at.saturating_sub(self.now.monotonic);
+        self.ripens(pod).map(|ripens| ripens.max(left))
+    }
+
+    fn is_steady(&self, pod: &Object) -> bool {
+        self.steadies(pod) == Some(Duration::ZERO)
+    }
+
+    /// How long until the next pod of the new template counts that does not yet.
+    fn settling(&self) -> Option<Duration> {
+        let pods = self.seats.iter().flat_map(|seat| &seat.pods);
+        let new = pods.filter(|pod| self.world.steady.contains_key(&pod.uid()) && self.current.is_of(pod));
+        new.filter_map(|pod| self.steadies(pod))
+            .filter(|left| !left.is_zero())
+            .min()
+    }
+
     /// One pod on each node that takes one, none elsewhere, whatever their template.
     fn keep(&self, plan: &mut Plan) -> Moves<'a> {
         let mut moves = Moves::default();
@@ -261,7 +283,7 @@ impl<'a> Spread<'a> {
         moves.remove.extend(new.iter().skip(1));
         moves.remove.extend(old.iter().skip(1));
         if let (Some(new), Some(old)) = (new.first(), old.first())
-            && (!pods::is_ready(old) || self.is_available(new))
+            && (!pods::is_ready(old) || self.is_steady(new))
         {
             moves.remove.push(old);
         }

@@ -153,6 +153,7 @@ impl Index {
             (Kind::PersistentVolume, Controller::Volumes),
             (Kind::PodDisruptionBudget, Controller::Budgets),
             (Kind::ResourceQuota, Controller::Quotas),
+            (Kind::HorizontalPodAutoscaler, Controller::Autoscalers),
         ] {
             all.extend(view.list(kind, None).map(|object| each(controller, object.key())));
         }
@@ -331,7 +332,10 @@ impl Index {
     fn take_undeclared(&mut self, key: &Key, old: Option<&Arc<Object>>, new: Option<&Arc<Object>>) {
         let space = key.namespace.as_ref().map(|space| namespace::key(space));
         let comes_or_goes = old.is_none() || new.is_none_or(|new| new.is_deleting());
+        // Claims may go with what is undeclared, and volumes with their claims.
+        let data = matches!(key.kind, Kind::PersistentVolumeClaim | Kind::PersistentVolume);
         let counts = self.undeclared.contains(key)
+            || (data && !self.undeclared.is_empty())
             || (comes_or_goes && space.is_some_and(|space| self.undeclared.contains(&space)))
             || (comes_or_goes && !self.undeclared.is_empty() && new.or(old).is_some_and(|it| release::is_managed(it)))
             || (new.is_some_and(|new| release::is_managed(new)) && !self.desired.rows.contains_key(key));

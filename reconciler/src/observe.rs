@@ -1,5 +1,6 @@
 //! Builds the small world that a plan is made from, out of the store's copy and the index.
 
+mod autoscaler;
 mod batch;
 mod disruption;
 mod storage;
@@ -11,7 +12,12 @@ use std::{
 };
 
 use rustc_hash::FxHashSet;
-use schemas::{Key, Kind, Now, Object, Part, Uid, Unit, kind::KINDS, labels};
+use schemas::{
+    Key, Kind, Now, Object, Part, Uid, Unit,
+    kind::KINDS,
+    labels,
+    storage::{goes_with, volume_of},
+};
 use store::{Heartbeats, Store, View};
 
 use crate::{
@@ -19,6 +25,7 @@ use crate::{
     pods, release, replicaset, report, revision, scheduler, settling,
 };
 
+pub(crate) use autoscaler::autoscaler;
 pub(crate) use batch::{cron_job, job};
 pub(crate) use disruption::{budget, is_scale};
 pub(crate) use storage::volumes;
@@ -123,35 +130,66 @@ fn undeclared(store: &Store, view: &View<'_>, index: &Index) -> release::budget:
             ..release::budget::World::default()
         };
     }
-    let mut contents = BTreeMap::new();
+    let mut riders = BTreeMap::new();
     let mut used = BTreeSet::new();
-    for space in undeclared.iter().filter(|object| object.kind == Kind::Namespace) {
-        let mut inside = Vec::new();
-        for info in KINDS.iter().filter(|info| info.namespaced) {
-            // These come and go with others.
-            if matches!(
-                info.kind,
-                Kind::Event | Kind::Lease | Kind::Endpoints | Kind::EndpointSlice
-            ) {
-                continue;
+    for object in &undeclared {
+        let mut with = if object.kind == Kind::Namespace {
+            let name: Arc<str> = Arc::from(object.name());
+            if index.declared_in(&name).next().is_some() {
+                used.insert(name);
             }
-            let objects = view.list(info.kind, Some(space.name()));
-            let counted = objects.filter(|object| object.controller().is_none() && !release::is_managed(object));
-            inside.extend(counted.map(|object| object.key()));
+            inside(view, object.name())
+        } else {
+            let owned = view.owned_by(&object.uid());
+            owned
+                .filter(|owned| owned.kind == Kind::PersistentVolumeClaim)
+                .cloned()
+                .collect()
+        };
+        let claims = with.iter().chain([object]);
+        let volumes: Vec<Arc<Object>> = claims.filter_map(|claim| volume_with(view, claim)).collect();
+        with.extend(volumes);
+        if !with.is_empty() {
+            riders.insert(object.key(), with.iter().map(|rider| rider.key()).collect());
         }
-        let name: Arc<str> = Arc::from(space.name());
-        if index.declared_in(&name).next().is_some() {
-            used.insert(name.clone());
-        }
-        contents.insert(name, inside);
     }
     release::budget::World {
         undeclared,
-        contents,
+        riders,
         used,
         totals: index.totals(),
         confirmations,
     }
+}
+
+/// What is in a namespace beside what manifests declared, and what comes and goes with others.
+fn inside(view: &View<'_>, space: &str) -> Vec<Arc<Object>> {
+    let mut inside = Vec::new();
+    for info in KINDS.iter().filter(|info| info.namespaced) {
+        if matches!(
+            info.kind,
+            Kind::Event | Kind::Lease | Kind::Endpoints | Kind::EndpointSlice
+        ) {
+            continue;
+        }
+        // A claim that belongs to a workload is data all the same.
+        let counts = |object: &Arc<Object>| {
+            let own = object.controller().is_none() || object.kind == Kind::PersistentVolumeClaim;
+            own && !release::is_managed(object)
+        };
+        inside.extend(
+            view.list(info.kind, Some(space))
+                .filter(|object| counts(object))
+                .cloned(),
+        );
+    }
+    inside
+}
+
+/// The volume that goes with a claim.
+fn volume_with(view: &View<'_>, claim: &Object) -> Option<Arc<Object>> {
+    let volume = view.get(&volume_of(claim)?)?;
+    goes_with(volume, &claim.key()).then(|| volume.clone())
 }
 
 pub(crate) fn deployment(view: &View<'_>, index: &Index, key: &Key) -> Option<deployment::World> {

@@ -30,7 +30,7 @@ use crate::{
     pods,
     release::waves,
 };
-use stalls::{Stalls, Verdict};
+use stalls::{Stalls, Verdict, Words};
 
 /// Publishing costs something for each unit and for each object that goes: that much is left between
 /// two reports.
@@ -256,23 +256,23 @@ impl Tracker {
                 stale: false,
             };
         }
-        let (mut outcome, reason, stalled) = match (&seen.trouble, &seen.live) {
+        let (mut outcome, mut reason, cause) = match (&seen.trouble, &seen.live) {
             (Some(trouble), _) => {
                 let waits = matches!(
                     trouble.word,
                     waves::WAVE | waves::DEPENDS_ON | "Terminating" | "NamespaceTerminating" | "Replaced"
                 );
-                (Outcome::Progressing, trouble.to_string(), !waits)
+                (
+                    Outcome::Progressing,
+                    trouble.to_string(),
+                    (!waits).then(|| trouble.word.to_owned()),
+                )
             }
-            (None, None) => (
-                Outcome::Progressing,
-                "Pending: it is about to be made".to_owned(),
-                false,
-            ),
+            (None, None) => (Outcome::Progressing, "Pending: it is about to be made".to_owned(), None),
             (None, Some(_)) if seen.released != Some(row.hash) => (
                 Outcome::Progressing,
                 "Pending: its newest content is about to be applied".to_owned(),
-                false,
+                None,
             ),
             (None, Some(live)) => {
                 let pods: Vec<&Object> = seen.pods.iter().map(|pod| &**pod).collect();
@@ -280,16 +280,31 @@ impl Tracker {
                 match seen.settles.filter(|at| *at > now.monotonic) {
                     Some(at) if health.outcome == Outcome::Converged => {
                         plan.revisit.push((seen.key.clone(), at - now.monotonic));
-                        (Outcome::Progressing, SETTLING.to_owned(), false)
+                        (Outcome::Progressing, SETTLING.to_owned(), None)
                     }
-                    _ => (health.outcome, health.reason, health.stalled.is_some()),
+                    _ if health.outcome == Outcome::Failed => {
+                        let word = health.reason.split(':').next().map(str::to_owned);
+                        (health.outcome, health.reason, word)
+                    }
+                    _ => (
+                        health.outcome,
+                        health.reason,
+                        health.stalled.map(|stalled| stalled.reason),
+                    ),
                 }
             }
         };
-        match self.stalls.judge(&seen.key, row.hash, outcome, stalled, now) {
+        match self.stalls.judge(&seen.key, row.hash, outcome, cause.is_some(), now) {
             Verdict::Goes => {}
             Verdict::FailsIn(left) => plan.revisit.push((seen.key.clone(), left)),
             Verdict::Failed => outcome = Outcome::Failed,
+        }
+        let mut status = status;
+        if outcome == Outcome::Failed {
+            let words = Words { cause, reason, status };
+            let (told, again) = self.stalls.tell(&seen.key, words, &seen.pods, now);
+            plan.revisit.extend(again.map(|after| (seen.key.clone(), after)));
+            (reason, status) = (told.reason, told.status);
         }
         let observed = seen.live.as_deref().is_none_or(is_observed);
         ObjectReport {
@@ -511,6 +526,12 @@ fn shown_status(object: &Object, pods: &[Arc<Object>]) -> Value {
     {
         // Which of its Jobs run is the clock's doing.
         status.remove("active");
+    }
+    if object.kind == Kind::HorizontalPodAutoscaler
+        && let Some(status) = status.as_object_mut()
+    {
+        // What is measured changes all the time.
+        status.remove("currentMetrics");
     }
     if !pods.is_empty()
         && let Some(status) = status.as_object_mut()

@@ -5,8 +5,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::PodSpec;
-use schemas::Object;
+use schemas::{Object, Part};
 
 use crate::pods;
 
@@ -17,9 +16,10 @@ const FIRST: Duration = Duration::from_secs(3);
 /// one that crashes again and again goes on to stall.
 const AFTER_CRASH: Duration = Duration::from_secs(10);
 /// So long must a pod of a new template have been up, without a readiness probe, before a rollout
-/// counts on it. What ends at once has ended by then; the pods of a healthy rollout wait for it side
-/// by side, so that it costs one such time for each round and not for each pod.
-const STEP: Duration = Duration::from_millis(500);
+/// counts on it. What ends at once has ended by then: Docker tells of it 40 to 210 ms after the start, on
+/// a loaded machine of two cores. The pods of a healthy rollout wait for it side by side, so that it
+/// costs one such time for each round and not for each pod.
+const STEP: Duration = Duration::from_millis(300);
 
 /// When (monotonic) an object with this pod may be told as converged; `since` is when the pod was
 /// first seen ready, after its last restart.
@@ -44,12 +44,9 @@ fn wait(pod: &Object, unprobed: Duration) -> Duration {
 
 /// Every container has a readiness probe: being ready says something.
 fn is_probed(pod: &Object) -> bool {
-    let spec = pod.spec::<PodSpec>();
-    spec.is_ok_and(|spec| {
-        spec.containers
-            .iter()
-            .all(|container| container.readiness_probe.is_some())
-    })
+    let containers = pod.body.at("spec/containers").into_iter().flat_map(Part::items);
+    let mut probes = containers.map(|container| container.get("readinessProbe"));
+    probes.all(|probe| probe.is_some())
 }
 
 #[cfg(test)]

@@ -25,6 +25,8 @@ pub(crate) struct Simulation {
     pub(crate) ready_since: FxHashMap<Uid, Duration>,
     /// When rollouts count on ready pods, by ReplicaSet.
     pub(crate) steady: FxHashMap<Uid, Vec<Duration>>,
+    /// How long a DaemonSet's update does not count on a ready pod.
+    pub(crate) hold: Duration,
     pub(crate) progress: FxHashMap<Uid, (Value, Duration)>,
     failures: Failures,
     version: u64,
@@ -45,6 +47,7 @@ impl Simulation {
             ids: Ids::seeded(1),
             ready_since: FxHashMap::default(),
             steady: FxHashMap::default(),
+            hold: Duration::ZERO,
             progress: FxHashMap::default(),
             failures: Failures::default(),
             version: 0,
@@ -263,6 +266,11 @@ impl Simulation {
                 .concat(),
             named: self.find(Kind::ControllerRevision, &named),
             ready_since: self.ready_since.clone(),
+            steady: self
+                .ready_since
+                .iter()
+                .map(|(uid, since)| (uid.clone(), *since + self.hold))
+                .collect(),
             failure: None,
             set,
             pods,

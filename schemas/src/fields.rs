@@ -146,6 +146,7 @@ fn parts(kind: Kind) -> Vec<Part> {
             template_parts("spec.jobTemplate.spec.template", &mut parts);
         }
         Kind::PodDisruptionBudget => parts.push(part(workloads::DISRUPTION_BUDGET)),
+        Kind::HorizontalPodAutoscaler => parts.push(part(workloads::AUTOSCALER)),
         Kind::PersistentVolumeClaim => parts.push(part(storage::CLAIM)),
         Kind::PersistentVolume => parts.push(part(storage::VOLUME)),
         Kind::StorageClass => parts.push(part(storage::CLASS)),
@@ -276,7 +277,7 @@ pub(crate) fn check(kind: Kind, object: &At<'_, '_>, findings: &mut Findings) {
         Support::Stored => findings.warn(
             Fault::NotActedOn,
             object.path(),
-            format!("a {kind} is stored, and not yet acted on"),
+            format!("{} is stored, and not yet acted on", kind.a()),
         ),
         Support::Acted => {
             if let Some(tree) = tree(kind) {

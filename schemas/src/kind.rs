@@ -42,6 +42,20 @@ pub enum Kind {
     ClusterRoleBinding,
 }
 
+impl Kind {
+    /// The name after its article, `a Pod` or `an Ingress`.
+    #[must_use]
+    pub fn a(self) -> String {
+        let name = self.info().name;
+        let article = if name.starts_with(['A', 'E', 'I', 'O']) {
+            "an"
+        } else {
+            "a"
+        };
+        format!("{article} {name}")
+    }
+}
+
 /// What Towline does with a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Support {
@@ -389,7 +403,7 @@ pub static KINDS: &[KindInfo] = &[
         status: true,
         generation: false,
         in_all: true,
-        support: Support::Stored,
+        support: Support::Acted,
     },
     KindInfo {
         kind: Kind::PodDisruptionBudget,
@@ -603,6 +617,19 @@ mod tests {
     fn the_table_stands_in_the_order_of_the_variants() {
         for (index, info) in KINDS.iter().enumerate() {
             assert_eq!(info.kind as usize, index, "{}", info.name);
+        }
+    }
+
+    #[test]
+    fn kinds_have_the_article_of_their_sound() {
+        for (kind, text) in [
+            (Kind::Pod, "a Pod"),
+            (Kind::Event, "an Event"),
+            (Kind::Ingress, "an Ingress"),
+            (Kind::EndpointSlice, "an EndpointSlice"),
+            (Kind::HorizontalPodAutoscaler, "a HorizontalPodAutoscaler"),
+        ] {
+            assert_eq!(kind.a(), text);
         }
     }
 }

@@ -21,8 +21,8 @@ use self::tree::{Content, Document, Node, Place};
 use crate::{
     ContentHash, Key, Kind,
     kind::{KINDS, Support},
-    labels,
-    report::{Position, Problem, Severity},
+    labels, older,
+    report::{self, Position, Problem, Severity},
     rollout,
     validate::{self, Fault, FieldPath, structure::suggestion},
 };
@@ -138,12 +138,14 @@ pub fn parse(file: &str, bytes: &[u8], default_namespace: Option<&str>) -> Parse
             .cmp(&right.position)
             .then(right.severity.cmp(&left.severity))
     });
-    if reading.untold > 0 {
+    let told = report::count(&parsed.problems, Severity::Error);
+    if let Some(rest) = report::rest(told, told + reading.untold) {
         parsed.problems.push(Problem {
             severity: Severity::Error,
             position: None,
             object: None,
-            message: format!("{file} has {} more problems, which are not shown", reading.untold),
+            message: format!("errors in {file}: {rest}"),
+            untold: reading.untold,
         });
     }
     parsed
@@ -197,6 +199,7 @@ pub fn duplicates(objects: &[Declared]) -> Vec<Problem> {
                     "{} is declared twice, first in {} on line {}: remove one of them or rename it",
                     object.key, first.file, first.line
                 ),
+                untold: 0,
             }),
         }
     }
@@ -255,6 +258,7 @@ impl Reading<'_> {
             }),
             object,
             message,
+            untold: 0,
         });
     }
 
@@ -310,7 +314,7 @@ impl Reading<'_> {
                     .iter()
                     .find(|info| info.name == kind)
                     .map_or(String::new(), |info| {
-                        format!(": for a {kind} it is {}", info.api_version())
+                        format!(": for {} it is {}", info.kind.a(), info.api_version())
                     });
                 self.error(node.place, format!("apiVersion is missing{hint}"));
                 return;
@@ -360,6 +364,7 @@ impl Reading<'_> {
     fn object(&mut self, node: &Node, kind: Kind, sound: bool) {
         let info = kind.info();
         let mut content = node.to_value();
+        older::make_current(&mut content);
         validate::normalize(kind, &mut content);
         let Value::Object(map) = &mut content else { return };
         map.insert("apiVersion".into(), info.api_version().into());
@@ -409,7 +414,10 @@ impl Reading<'_> {
                 Severity::Error,
                 Some(place),
                 key.clone(),
-                format!("a {kind} is written by Towline itself and cannot be declared: remove it"),
+                format!(
+                    "{} is written by Towline itself and cannot be declared: remove it",
+                    kind.a()
+                ),
             );
         }
         if let (Some(key), false) = (key, broken) {
@@ -462,7 +470,7 @@ fn list_items<'a>(node: &'a Node, kind: &str) -> Option<&'a Node> {
 }
 
 fn known(api_version: &str, kind: &str) -> Result<Kind, String> {
-    if let Some(kind) = Kind::find(api_version, kind) {
+    if let Some(kind) = Kind::find(api_version, kind).or_else(|| older::find(api_version, kind)) {
         return Ok(kind);
     }
     if let Some(info) = KINDS.iter().find(|info| info.name == kind)

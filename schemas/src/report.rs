@@ -65,6 +65,26 @@ pub struct Problem {
     pub object: Option<Key>,
     /// What is wrong and what to do, in one sentence or two.
     pub message: String,
+    /// So many problems are not told one by one, and this one stands for them; 0 for all others.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub untold: usize,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+/// How many problems of a severity there are, those that are not told one by one included.
+#[must_use]
+pub fn count(problems: &[Problem], severity: Severity) -> usize {
+    let counted = problems.iter().filter(|problem| problem.severity == severity);
+    counted.map(|problem| problem.untold.max(1)).sum()
+}
+
+/// What ends a list of which only a part is shown: `and 37 more (137 in all)`.
+#[must_use]
+pub fn rest(shown: usize, all: usize) -> Option<String> {
+    (all > shown).then(|| format!("and {} more ({all} in all)", all - shown))
 }
 
 /// One declared object in a report.
@@ -135,4 +155,33 @@ pub struct HeldDeletions {
     pub objects: Vec<Key>,
     pub since: Timestamp,
     pub reason: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_list_says_how_long_it_is() {
+        assert_eq!(rest(100, 137).as_deref(), Some("and 37 more (137 in all)"));
+        assert_eq!(rest(2, 2), None);
+    }
+
+    #[test]
+    fn problems_that_are_not_told_are_counted() {
+        let problem = |severity, untold| Problem {
+            severity,
+            position: None,
+            object: None,
+            message: String::new(),
+            untold,
+        };
+        let all = [
+            problem(Severity::Error, 0),
+            problem(Severity::Error, 36),
+            problem(Severity::Warning, 0),
+        ];
+        assert_eq!(count(&all, Severity::Error), 37);
+        assert_eq!(count(&all, Severity::Warning), 1);
+    }
 }

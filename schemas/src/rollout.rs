@@ -101,7 +101,10 @@ fn read_dependency(namespace: &str, item: &str) -> Result<Key, String> {
     }
     match (kind.info().namespaced, space) {
         (false, None) => Ok(Key::cluster(kind, name)),
-        (false, Some(_)) => Err(format!("{item:?} names no object: a {kind} belongs to no namespace")),
+        (false, Some(_)) => Err(format!(
+            "{item:?} names no object: {} belongs to no namespace",
+            kind.a()
+        )),
         (true, Some(space)) => Ok(Key::namespaced(kind, space, name)),
         (true, None) if namespace.is_empty() => Err(format!(
             "{item:?} names no object: say in which namespace, {word}/namespace/{name}"

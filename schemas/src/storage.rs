@@ -115,6 +115,16 @@ pub fn claim_of(volume: &Object) -> Option<Key> {
     ))
 }
 
+/// Whether a volume is deleted once this claim is.
+#[must_use]
+pub fn goes_with(volume: &Object, claim: &Key) -> bool {
+    let policy = volume
+        .body
+        .at("spec/persistentVolumeReclaimPolicy")
+        .and_then(Part::word);
+    policy == Some("Delete") && claim_of(volume).as_ref() == Some(claim)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,12 +1,28 @@
 //! Webhooks over real HTTP: what is proven says "look", what is not changes nothing.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+    process::Command,
+};
 
 use harness::{Cluster, Options, PATIENCE, have, manifests::config_map, run, wait};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 const SECRET: &str = "a secret of the tests";
+
+/// Writes a file that its owner alone can read, as flags for secrets ask for.
+fn keep_secret(path: &Path, content: &str) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(content.as_bytes())
+}
 
 /// A POST to a webhook with a file as its body; the answer's code and text.
 fn post(cluster: &Cluster, sender: &str, headers: &[String], body: &Path) -> anyhow::Result<(String, String)> {
@@ -59,7 +75,7 @@ fn a_webhook_is_proven_before_it_is_read() -> anyhow::Result<()> {
     }
     let folder = tempfile::tempdir()?;
     let secret = folder.path().join("secret");
-    fs::write(&secret, format!("{SECRET}\n"))?;
+    keep_secret(&secret, &format!("{SECRET}\n"))?;
     let flags = ["github", "gitlab", "gitea"]
         .into_iter()
         .flat_map(|sender| [format!("--webhook-{sender}-secret"), secret.display().to_string()])
@@ -208,7 +224,7 @@ fn a_webhook_syncs_a_repository_over_https() -> anyhow::Result<()> {
         ..Options::default()
     })?;
     let path = |name: &str| folder.path().join(name).display().to_string();
-    fs::write(path("secret"), SECRET)?;
+    keep_secret(path("secret").as_ref(), SECRET)?;
     run(Command::new("git").args(["init", "--quiet", "--bare", &path("status.git")]))?;
     let token = forge.data().join("admin-token").display().to_string();
     let ca = forge.data().join("ca.pem").display().to_string();

@@ -21,6 +21,10 @@ const GIT_SILENCE: Duration = Duration::from_secs(30);
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Command::Up(cli::UpArgs { server, .. }) | Command::Server(server) = &cli.command {
+        if let Err(error) = wiring::flags::check_git(server) {
+            output::error(&error);
+            return ExitCode::from(commands::REFUSED);
+        }
         // Process-wide options of libgit2: set before any other thread starts.
         if let Err(error) = gitsync::limits::set(GIT_CONNECT, GIT_SILENCE, server.git.git_ca_file.as_deref()) {
             output::error(&anyhow::anyhow!("the options of git are not valid: {error}"));
@@ -58,6 +62,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Kubeconfig(args) => commands::kubeconfig(&args),
         Command::Validate(args) => commands::validate::run(&args),
         Command::Plan(args) => commands::plan::run(&args).await,
+        Command::Explain(args) => commands::explain::run(&args).await,
         Command::Status(args) => commands::status::run(&args).await,
         Command::Sync(args) => commands::sync::run(&args).await,
         Command::History(args) => commands::history::run(&args).await,

@@ -2,6 +2,7 @@
 
 mod agent;
 mod files;
+pub(crate) mod flags;
 mod server;
 mod source;
 

@@ -252,3 +252,20 @@ fn what_an_unrelated_history_lacks_is_held_at_the_commit_that_has_it() {
         assert_eq!((&found.commit, &found.held), (&info(commit).commit, &held), "{unit}");
     }
 }
+
+#[test]
+fn problems_beyond_the_limit_are_counted() {
+    let mut problems = vec![warning(None, "odd".into()); MAX_PROBLEMS];
+    problems.extend(vec![
+        Problem {
+            severity: Severity::Error,
+            ..warning(None, "wrong".into())
+        };
+        37
+    ]);
+    cap(&mut problems);
+    assert_eq!(report::count(&problems, Severity::Error), 37);
+    assert_eq!(report::count(&problems, Severity::Warning), MAX_PROBLEMS);
+    let last = problems.last().map(|problem| problem.message.as_str());
+    assert_eq!(last, Some("warnings: and 37 more (1000 in all)"));
+}

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use schemas::{
     Key,
-    report::{ObjectReport, Outcome, Problem, Report, Severity},
+    report::{self, ObjectReport, Outcome, Problem, Report, Severity},
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -208,7 +208,7 @@ fn units(report: &Report, text: &mut String) {
             cell(&unit.reason)
         );
     }
-    more(telling.len(), text);
+    more(telling.len().min(LISTED), telling.len(), text);
 }
 
 fn unhealthy(report: &Report, text: &mut String) {
@@ -249,7 +249,7 @@ fn unhealthy(report: &Report, text: &mut String) {
             cell(&place)
         );
     }
-    more(bad_nodes + bad_objects, text);
+    more(bad.len().min(LISTED), bad_nodes + bad_objects, text);
 }
 
 fn held_deletions(report: &Report, text: &mut String) {
@@ -263,7 +263,7 @@ fn held_deletions(report: &Report, text: &mut String) {
     for key in held.objects.iter().take(LISTED) {
         let _ = writeln!(text, "- {key}");
     }
-    more(held.objects.len(), text);
+    more(held.objects.len().min(LISTED), held.objects.len(), text);
 }
 
 fn problems(problems: &[Problem], text: &mut String) {
@@ -274,6 +274,7 @@ fn problems(problems: &[Problem], text: &mut String) {
     // Errors first; within a severity the order of positions stays.
     let mut sorted: Vec<&Problem> = problems.iter().collect();
     sorted.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
+    sorted.retain(|problem| problem.untold == 0);
     for problem in sorted.iter().take(LISTED) {
         let severity = match problem.severity {
             Severity::Error => "error",
@@ -285,12 +286,13 @@ fn problems(problems: &[Problem], text: &mut String) {
         };
         let _ = writeln!(text, "- {severity}: {place}{}", line(&problem.message));
     }
-    more(sorted.len(), text);
+    let all = [Severity::Error, Severity::Warning].map(|severity| report::count(problems, severity));
+    more(sorted.len().min(LISTED), all.iter().sum(), text);
 }
 
-fn more(count: usize, text: &mut String) {
-    if count > LISTED {
-        let _ = writeln!(text, "\nand {} more", count - LISTED);
+fn more(shown: usize, all: usize, text: &mut String) {
+    if let Some(rest) = report::rest(shown, all) {
+        let _ = writeln!(text, "\n{rest}");
     }
     text.push('\n');
 }

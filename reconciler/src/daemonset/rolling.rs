@@ -90,7 +90,7 @@ impl<'a> Spread<'a> {
         let mut away = 0;
         for seat in seats {
             match self.pair(seat) {
-                Some(Pair { new: Some(new), .. }) => away += i32::from(!self.is_available(new)),
+                Some(Pair { new: Some(new), .. }) => away += i32::from(!self.is_steady(new)),
                 Some(Pair {
                     new: None,
                     old: Some(old),
@@ -133,7 +133,7 @@ impl<'a> Spread<'a> {
                     new: Some(new),
                     old: Some(old),
                 }) => {
-                    if self.is_available(new) {
+                    if self.is_steady(new) {
                         moves.remove.push(old);
                     } else {
                         beside += 1;

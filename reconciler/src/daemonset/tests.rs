@@ -627,3 +627,29 @@ proptest! {
         prop_assert!(sim.daemon_set("agent").is_empty());
     }
 }
+
+#[test]
+fn an_update_counts_on_new_pods_once_they_have_been_up_for_a_moment() {
+    for (strategy, old_left) in [
+        (json!({"maxUnavailable": 1}), 2),
+        (json!({"maxUnavailable": 0, "maxSurge": 1}), 3),
+    ] {
+        let mut sim = cluster(3);
+        let strategy = json!({"updateStrategy": {"rollingUpdate": strategy}});
+        sim.put(agent("one", strategy.clone()));
+        settle(&mut sim);
+        sim.now.monotonic += Duration::from_secs(60);
+        sim.hold = Duration::from_millis(500);
+        sim.put(agent("two", strategy));
+        settle(&mut sim);
+        let count = |sim: &Simulation, of: &str| sim.active().iter().filter(|pod| image(pod) == of).count();
+        assert_eq!((count(&sim, "one"), count(&sim, "two")), (old_left, 1));
+        let plan = sim.daemon_set("agent");
+        assert_eq!(plan.requeue_after, Some(Duration::from_millis(500)));
+        for _ in 0..3 {
+            sim.now.monotonic += Duration::from_millis(500);
+            settle(&mut sim);
+        }
+        assert_eq!((count(&sim, "one"), count(&sim, "two")), (0, 3));
+    }
+}

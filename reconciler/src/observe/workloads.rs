@@ -7,7 +7,7 @@ use schemas::{Key, Kind, Object, Uid};
 use store::View;
 
 use super::controlled;
-use crate::{daemonset, index::Index, statefulset};
+use crate::{daemonset, index::Index, revision, settling, statefulset};
 
 /// Since when each pod is seen ready, and until when a failed one stays.
 struct Times {
@@ -45,6 +45,15 @@ pub(crate) fn daemon_set(
         ready_since,
         not_before,
     } = times(index, &pods);
+    let rolls = pods
+        .iter()
+        .any(|pod| revision::mark_of(pod) != pods.first().and_then(|first| revision::mark_of(first)));
+    let counts_at = |pod: &Arc<Object>| {
+        let uid = pod.uid();
+        let since = ready_since.get(&uid)?;
+        Some((uid, settling::steady_at(pod, *since)))
+    };
+    let steady = pods.iter().filter(|_| rolls).filter_map(counts_at).collect();
     let named = daemonset::revision_name(&set).map(|name| Key::namespaced(Kind::ControllerRevision, key.ns(), &name));
     Some(daemonset::World {
         nodes: index.cluster.facts().cloned().collect(),
@@ -53,6 +62,7 @@ pub(crate) fn daemon_set(
         named: named.and_then(|name| view.get(&name).cloned()),
         set,
         pods,
+        steady,
         ready_since,
         not_before,
         failure,

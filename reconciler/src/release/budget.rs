@@ -1,7 +1,8 @@
 //! The deletion budget: how much one sync may delete before it asks.
 //!
-//! Counted for a whole sync, contents of a deleted Namespace included: more than 5 objects that are
-//! over 30 % of any unit or 10 % of everything, or any PersistentVolumeClaim, are held. A source
+//! Counted for a whole sync, contents of a deleted Namespace and claims that go with a StatefulSet
+//! included: more than 5 objects that are over 30 % of any unit or 10 % of everything, or any
+//! PersistentVolumeClaim, are held. A source
 //! that cannot be read, or that declares nothing at all, is never an order to delete.
 
 use std::{
@@ -10,13 +11,18 @@ use std::{
 };
 
 use rustc_hash::FxHashMap;
-use schemas::{ContentHash, Key, Kind, Now, Object, Unit, report::HeldDeletions};
+use schemas::{
+    ContentHash, Key, Kind, Now, Object, Unit,
+    report::{self, HeldDeletions},
+};
 use store::{Desired, desired::Confirmation};
 
 use crate::namespace;
 
 /// So many objects may always go.
 const FREE: usize = 5;
+/// So many claims are named that would go.
+const NAMED: usize = 5;
 const UNIT_PERCENT: usize = 30;
 const ALL_PERCENT: usize = 10;
 
@@ -25,8 +31,9 @@ const ALL_PERCENT: usize = 10;
 pub struct World {
     /// Live objects that git declared once and does not any more, none of them in deletion.
     pub undeclared: Vec<Arc<Object>>,
-    /// For each Namespace among them: what else is in it and would go with it.
-    pub contents: BTreeMap<Arc<str>, Vec<Key>>,
+    /// What would go with some of them: what else is in a Namespace, claims that a StatefulSet owns,
+    /// volumes that are not kept without their claim.
+    pub riders: BTreeMap<Key, Vec<Key>>,
     /// Namespaces among them that manifests still use.
     pub used: BTreeSet<Arc<str>>,
     /// How many live objects of each unit git declares or did, those of `undeclared` included.
@@ -76,14 +83,12 @@ pub fn judge(desired: &Desired, world: &World, now: Now) -> Verdict {
     }
     // Everything that would go: an object of a deleted Namespace goes once, whatever asks for it.
     let mut going: BTreeMap<Key, Unit> = BTreeMap::new();
-    let mut riders = BTreeMap::new();
+    let mut riders: BTreeMap<Key, BTreeSet<Key>> = BTreeMap::new();
     for object in &asked {
         let key = object.key();
-        if key.kind == Kind::Namespace {
-            for content in world.contents.get(&key.name).into_iter().flatten() {
-                riders.insert(content.clone(), key.clone());
-                going.insert(content.clone(), Unit::of(content));
-            }
+        for rider in world.riders.get(&key).into_iter().flatten() {
+            riders.entry(rider.clone()).or_default().insert(key.clone());
+            going.insert(rider.clone(), Unit::of(rider));
         }
         going.insert(key.clone(), Unit::of(&key));
     }
@@ -122,11 +127,11 @@ pub fn judge(desired: &Desired, world: &World, now: Now) -> Verdict {
             .is_some_and(|at| since.is_none_or(|since| since <= *at))
     };
     let mut open: BTreeMap<Key, Unit> = going.into_iter().filter(|(key, _)| !covered(key)).collect();
-    // A Namespace goes only with all that is in it.
+    // A Namespace goes only with all that is in it, a StatefulSet only with its claims.
     let pulled: Vec<Key> = riders
         .iter()
         .filter(|(rider, _)| open.contains_key(*rider))
-        .map(|(_, space)| space.clone())
+        .flat_map(|(_, carriers)| carriers.iter().cloned())
         .collect();
     for key in pulled {
         open.insert(key.clone(), Unit::of(&key));
@@ -190,7 +195,12 @@ fn keeps(desired: &Desired, world: &World, object: &Object) -> Option<String> {
 }
 
 /// Why deleting these needs a person's word.
-fn over(desired: &Desired, world: &World, going: &BTreeMap<Key, Unit>, riders: &BTreeMap<Key, Key>) -> Option<String> {
+fn over(
+    desired: &Desired,
+    world: &World,
+    going: &BTreeMap<Key, Unit>,
+    riders: &BTreeMap<Key, BTreeSet<Key>>,
+) -> Option<String> {
     let count = going.len();
     if count == 0 {
         return None;
@@ -200,13 +210,24 @@ fn over(desired: &Desired, world: &World, going: &BTreeMap<Key, Unit>, riders: &
             "nothing at all is declared any more, which would delete {count} objects"
         ));
     }
-    let claims = going
-        .keys()
-        .filter(|key| key.kind == Kind::PersistentVolumeClaim)
-        .count();
-    if claims > 0 {
+    let mut claims = going.keys().filter(|key| key.kind == Kind::PersistentVolumeClaim);
+    let named: Vec<String> = claims
+        .by_ref()
+        .take(NAMED)
+        .map(|key| format!("{}/{}", key.ns(), key.name))
+        .collect();
+    if !named.is_empty() {
+        let all = named.len() + claims.count();
+        let rest = report::rest(named.len(), all).map(|rest| format!(" {rest}"));
+        let word = if all == 1 {
+            "1 PersistentVolumeClaim and its data".to_owned()
+        } else {
+            format!("{all} PersistentVolumeClaims and their data")
+        };
         return Some(format!(
-            "{claims} PersistentVolumeClaims and their data would be deleted"
+            "{word} would be deleted: {}{}",
+            named.join(", "),
+            rest.unwrap_or_default()
         ));
     }
     if count <= FREE {

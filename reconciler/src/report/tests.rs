@@ -323,3 +323,104 @@ fn a_revision_is_reported_on_once_all_that_it_changed_was_looked_at() {
     tracker.pass_over(&one.key);
     assert_eq!(look(&mut tracker, &third, vec![], 6), Some((3, Outcome::Progressing)));
 }
+
+/// A Deployment of one replica whose only pod is as told.
+fn web(ready: i32, container: Value, settles: Option<Duration>) -> Seen {
+    let mut it = seen(json!({}));
+    it.key = Key::namespaced(Kind::Deployment, "a", "web");
+    let live = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "web", "namespace": "a", "uid": "d", "generation": 1},
+        "spec": {"replicas": 1, "selector": {}, "template": {}},
+        "status": {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": ready,
+            "availableReplicas": ready},
+    });
+    it.live = Some(Arc::new(Object::from_value(live).expect("it is valid")));
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web-1", "namespace": "a", "uid": "p"},
+        "spec": {"containers": []}, "status": {"phase": "Running", "containerStatuses": [container]},
+    });
+    it.pods = vec![Arc::new(Object::from_value(pod).expect("it is valid"))];
+    it.settles = settles;
+    it
+}
+
+fn container(restarts: u64, state: Value) -> Value {
+    json!({"name": "c", "image": "", "imageID": "", "ready": false, "restartCount": restarts, "state": state})
+}
+
+fn told(plan: &Plan) -> Option<(Outcome, String)> {
+    let step = plan.steps.iter().find_map(|step| match step {
+        Step::Publish(report) => Some(report),
+        _ => None,
+    })?;
+    let unit = &step.units[&Unit("a".into())];
+    Some((unit.outcome, unit.reason.clone()))
+}
+
+#[test]
+fn what_is_told_of_a_failure_stays_while_it_is_the_same_one() {
+    let mut tracker = Tracker::default();
+    let mut published = Vec::new();
+    // It crashes again and again, with ever longer pauses, and seems to run in between.
+    let mut second = 0;
+    for restarts in 3..20 {
+        for (ready, state, lasts) in [
+            (0, json!({"waiting": {"reason": "CrashLoopBackOff"}}), 40 + restarts),
+            (1, json!({"running": {}}), 2),
+            (0, json!({"terminated": {"exitCode": 1, "reason": "Error"}}), 1),
+        ] {
+            let now = after(second);
+            let settles = (ready == 1).then(|| now.monotonic + Duration::from_secs(10));
+            let it = world(vec![web(ready, container(restarts, state), settles)]);
+            let plan = tracker.look(&it, now);
+            published.extend(told(&plan));
+            for (_, delay) in plan.revisit.iter().filter(|(_, delay)| delay.as_secs() < lasts) {
+                published.extend(told(&tracker.look(&it, after(second + delay.as_secs() + 1))));
+            }
+            second += lasts;
+        }
+    }
+    let failed = published.iter().position(|(outcome, _)| *outcome == Outcome::Failed);
+    let after_that = &published[failed.expect("it fails") + 1..];
+    assert_eq!(after_that, [], "one failure is one report");
+    assert!(
+        published
+            .last()
+            .is_some_and(|(_, why)| why.contains("CrashLoopBackOff")),
+        "{published:?}"
+    );
+
+    // Another failure is told once it has stood for a while.
+    let other = container(
+        20,
+        json!({"waiting": {"reason": "CreateContainerConfigError", "message": "no such map"}}),
+    );
+    let other = world(vec![web(0, other, None)]);
+    assert_eq!(told(&tracker.look(&other, after(second))), None);
+    let plan = tracker.look(&other, after(second + 15));
+    assert!(
+        told(&plan).is_some_and(|(_, why)| why.contains("no such map")),
+        "{plan:?}"
+    );
+    // And so is success, at once.
+    let done = web(1, container(20, json!({"running": {}})), None);
+    let plan = tracker.look(&world(vec![done]), after(second + 16));
+    assert_eq!(told(&plan).map(|told| told.0), Some(Outcome::Converged));
+}
+
+#[test]
+fn a_deadline_that_passed_is_not_unmade_by_a_moment() {
+    let mut tracker = Tracker::default();
+    let mut late = web(0, container(1, json!({"running": {}})), None);
+    let mut live = late.live.as_deref().expect("it is there").to_value();
+    live["status"]["conditions"] = json!([{"type": "Progressing", "status": "False",
+        "reason": "ProgressDeadlineExceeded", "message": "it has timed out"}]);
+    late.live = Some(Arc::new(Object::from_value(live).expect("it is valid")));
+    tracker.look(&world(vec![late]), after(0));
+    assert_eq!(tracker.report().outcome, Outcome::Failed);
+    let up = web(1, container(1, json!({"running": {}})), Some(after(20).monotonic));
+    assert_eq!(told(&tracker.look(&world(vec![up.clone()]), after(10))), None);
+    let plan = tracker.look(&world(vec![up]), after(21));
+    assert_eq!(told(&plan).map(|told| told.0), Some(Outcome::Converged));
+}

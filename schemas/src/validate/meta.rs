@@ -98,7 +98,7 @@ pub(super) fn check(kind: Kind, object: &At<'_, '_>, findings: &mut Findings) {
         && let Some(at) = meta.get("namespace")
         && meta.text("namespace") != Some("")
     {
-        findings.forbidden(&at, &format!("a {kind} belongs to no namespace: remove this line"));
+        findings.forbidden(&at, &format!("{} belongs to no namespace: remove this line", kind.a()));
     }
     labels_and_annotations(&meta, findings);
     rollout_annotations(&meta, findings);

@@ -5,11 +5,14 @@ use std::process::ExitCode;
 use comfy_table::Cell;
 use schemas::{
     Commit, Unit,
-    report::{ObjectReport, Position, Problem, Report, Severity},
+    report::{self, ObjectReport, Position, Problem, Report, Severity},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{cli::StatusArgs, client::Server, output};
+
+/// So many of the deletions that wait are named.
+const NAMED: usize = 20;
 
 /// What the server answers: the desired state's own condition, and the report on the cluster, which
 /// may be a moment behind.
@@ -136,8 +139,11 @@ fn print_report(report: &Report) {
             output::count(held.objects.len(), "deletion"),
             held.reason
         ));
-        for key in held.objects.iter().take(20) {
+        for key in held.objects.iter().take(NAMED) {
             output::line(format!("  {key}"));
+        }
+        if let Some(rest) = report::rest(NAMED.min(held.objects.len()), held.objects.len()) {
+            output::line(format!("  {rest}"));
         }
     }
 }

@@ -108,7 +108,12 @@ pub(crate) fn hint(unclaimed: &[serde_json::Value]) -> Option<String> {
     let open = unclaimed.iter().filter(|pod| pod["kept"] != true).count();
     (open > 0).then(|| {
         format!(
-            "{open} pods keep running that the server does not have and cannot say to be deleted: towline unclaimed"
+            "{} running that the server does not have and cannot say to be deleted: towline unclaimed",
+            if open == 1 {
+                "1 pod keeps".to_owned()
+            } else {
+                format!("{open} pods keep")
+            }
         )
     })
 }

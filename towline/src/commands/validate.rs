@@ -2,19 +2,15 @@
 
 use std::process::ExitCode;
 
-use schemas::report::Severity;
+use schemas::report::{self, Severity};
 use serde_json::json;
 
 use crate::{cli::ValidateArgs, commands::status, output};
 
 pub(crate) fn run(args: &ValidateArgs) -> anyhow::Result<ExitCode> {
     let found = gitsync::validate(&args.path)?;
-    let errors = found
-        .problems
-        .iter()
-        .filter(|problem| problem.severity == Severity::Error)
-        .count();
-    let warnings = found.problems.len() - errors;
+    let [errors, warnings] =
+        [Severity::Error, Severity::Warning].map(|severity| report::count(&found.problems, severity));
     let answer = json!({"objects": found.objects, "errors": errors, "warnings": warnings, "problems": found.problems});
     output::print(args.output.output, &answer, |_| {
         for problem in &found.problems {

@@ -24,7 +24,11 @@ use store::{
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::{files, source::Git};
+use super::{
+    files,
+    flags::{self, Guard},
+    source::Git,
+};
 use crate::{
     cli::{ServerArgs, WebhookArgs},
     client, output, paths,
@@ -271,11 +275,9 @@ fn secrets(args: &WebhookArgs) -> anyhow::Result<Secrets> {
         (Sender::Generic, &args.webhook_generic_secret),
     ] {
         let Some(file) = file else { continue };
-        let secret =
-            std::fs::read(file).with_context(|| format!("the webhook secret {} cannot be read", file.display()))?;
-        let secret = secret.trim_ascii().to_vec();
-        anyhow::ensure!(!secret.is_empty(), "the webhook secret {} is empty", file.display());
-        secrets.0.insert(sender, secret);
+        let flag = format!("--webhook-{}-secret", sender.name());
+        let secret = flags::read(&flag, file, Guard::Secret)?;
+        secrets.0.insert(sender, secret.trim_ascii().to_vec());
     }
     Ok(secrets)
 }

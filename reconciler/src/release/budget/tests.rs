@@ -113,20 +113,20 @@ fn a_claim_is_always_held() {
 fn the_contents_of_a_namespace_count_and_their_claims_too() {
     let desired = desired(&[("a", 1000)]);
     let space = of("v1", "Namespace", None, "b");
-    let mut it = world(&desired, vec![space]);
+    let mut it = world(&desired, vec![space.clone()]);
     let inside = |kind, count: usize| {
         (0..count)
             .map(|at| Key::namespaced(kind, "b", &format!("o{at}")))
             .collect()
     };
-    it.contents.insert("b".into(), inside(Kind::Pod, 4));
+    it.riders.insert(space.key(), inside(Kind::Pod, 4));
     assert_eq!(judge(&desired, &it, start()).delete.len(), 1, "five in all");
-    it.contents.insert("b".into(), inside(Kind::Pod, 5));
+    it.riders.insert(space.key(), inside(Kind::Pod, 5));
     assert!(
         judge(&desired, &it, start()).delete.is_empty(),
         "six in all, all of their unit"
     );
-    it.contents.insert("b".into(), inside(Kind::PersistentVolumeClaim, 1));
+    it.riders.insert(space.key(), inside(Kind::PersistentVolumeClaim, 1));
     assert!(judge(&desired, &it, start()).delete.is_empty(), "a claim");
 }
 
@@ -238,4 +238,47 @@ proptest! {
         let held = verdict.held.map_or(0, |held| held.objects.len());
         prop_assert_eq!(count + held + verdict.kept.len(), undeclared.len(), "nothing is forgotten");
     }
+}
+
+#[test]
+fn claims_that_go_with_a_stateful_set_are_counted_and_named() {
+    let desired = desired(&[("a", 1000)]);
+    let set = of("apps/v1", "StatefulSet", Some("a"), "db");
+    let mut it = world(&desired, vec![set.clone(), map("a", "x")]);
+    assert_eq!(judge(&desired, &it, start()).delete.len(), 2, "it has no claims");
+    let claims: Vec<Key> = (0..7)
+        .map(|at| Key::namespaced(Kind::PersistentVolumeClaim, "a", &format!("data-db-{at}")))
+        .collect();
+    let mut riders = claims.clone();
+    riders.push(Key::cluster(Kind::PersistentVolume, "pvc-1"));
+    it.riders.insert(set.key(), riders.clone());
+    let verdict = judge(&desired, &it, start());
+    assert!(verdict.delete.is_empty());
+    let held = verdict.held.expect("it is held");
+    assert!(riders.iter().all(|rider| held.objects.contains(rider)), "{held:?}");
+    assert!(
+        held.reason.starts_with(
+            "7 PersistentVolumeClaims and their data would be deleted: a/data-db-0, a/data-db-1, a/data-db-2, \
+             a/data-db-3, a/data-db-4 and 2 more (7 in all)"
+        ),
+        "{}",
+        held.reason
+    );
+    // Nobody has said so of the last claim: the set stays with it.
+    it.confirmations = vec![Confirmation {
+        commit: held.commit.clone(),
+        keys: held.objects.iter().filter(|key| **key != claims[6]).cloned().collect(),
+        who: "a person".to_owned(),
+        at: start().wall,
+    }];
+    let verdict = judge(&desired, &it, start());
+    assert_eq!(verdict.delete.len(), 1);
+    assert_eq!(verdict.delete[0].key(), map("a", "x").key());
+    let held = verdict.held.expect("it is held");
+    assert_eq!(held.objects.len(), 2, "{held:?}");
+    assert!(
+        held.reason
+            .starts_with("1 PersistentVolumeClaim and its data would be deleted: a/data-db-6;"),
+        "{held:?}"
+    );
 }
