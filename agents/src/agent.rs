@@ -28,6 +28,7 @@ use crate::{
     entry::{Busy, Claim, Entry},
     execute::{End, Execution, Update},
     host::Host,
+    inspecting::Question,
     memory::{Checks, Trouble, TroubleKind},
     observed::Container,
     plan::{Plan, Wish, plan},
@@ -71,10 +72,10 @@ pub(crate) enum Message {
         id: ContainerId,
         checks: Checks,
     },
-    /// An exit was looked at more closely.
+    /// A container was looked at more closely, and is so unless it is gone.
     Inspected {
-        pod: Uid,
-        found: Box<Found>,
+        question: Question,
+        found: Option<Box<Found>>,
     },
     FindLog {
         question: LogQuestion,
@@ -106,6 +107,7 @@ pub(crate) struct Parts {
     pub reporter: Arc<Reporter>,
     pub face: Arc<NodeFace>,
     pub tell: mpsc::UnboundedSender<Message>,
+    pub questions: mpsc::UnboundedSender<Question>,
     pub runtime_lost: Arc<Notify>,
     pub owner_known: Arc<Notify>,
     pub touches: Arc<AtomicU64>,
@@ -131,6 +133,9 @@ pub(crate) struct Agent {
     pub(crate) disputes: Disputes,
     /// Volumes whose removal is under way.
     pub(crate) removing: BTreeSet<Uid>,
+    pub(crate) questions: mpsc::UnboundedSender<Question>,
+    /// Containers that a question is open about.
+    pub(crate) asked: BTreeSet<ContainerId>,
     pub(crate) dirty: BTreeSet<Uid>,
     pub(crate) timers: BinaryHeap<Reverse<(Duration, Uid)>>,
     /// Whether the runtime can be reached; if not, nothing is known and nothing is done.
@@ -162,6 +167,8 @@ impl Agent {
             strays: BTreeMap::new(),
             disputes: Disputes::default(),
             removing: BTreeSet::new(),
+            questions: parts.questions,
+            asked: BTreeSet::new(),
             dirty: BTreeSet::new(),
             timers: BinaryHeap::new(),
             runtime_there: false,
@@ -233,13 +240,7 @@ impl Agent {
                     self.dirty.insert(pod);
                 }
             }
-            Message::Inspected { pod, found } => {
-                let now = self.host.clock.now();
-                if let (Some(entry), Some(container)) = (self.entries.get_mut(&pod), Container::read(&found)) {
-                    entry.see(container, now);
-                    self.dirty.insert(pod);
-                }
-            }
+            Message::Inspected { question, found } => self.inspected(&question, found.as_deref()),
             Message::FindLog { question, reply } => {
                 let _ = reply.send(self.find_log(&question));
             }

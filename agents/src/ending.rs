@@ -8,7 +8,7 @@ use crate::{
     execute::{Execution, Failure, Update},
     hook,
     host::Host,
-    observed::Role,
+    observed::{Container, Role},
     runtime::{ContainerId, RuntimeError},
 };
 
@@ -37,14 +37,13 @@ impl<F: Fn(Update) + Send + Sync> Execution<F> {
                 }
             }
             for id in wave {
-                let Some(mut container) = self.containers.iter().find(|known| known.id == *id).cloned() else {
-                    continue;
-                };
                 // The event with the exit code may not have come yet, and the next step must not wait for it.
                 match self.host.runtime.inspect(id).await {
                     Ok(found) => {
-                        container.life = found.life;
-                        self.seen(container);
+                        let monotonic = self.host.clock.now().monotonic;
+                        Container::read(&found, monotonic)
+                            .into_iter()
+                            .for_each(|container| self.seen(container));
                     }
                     Err(error) if error.is_unreachable() => return Err(Failure::Unreachable),
                     Err(_) => (self.tell)(Update::Gone(id.clone())),

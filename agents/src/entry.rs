@@ -10,10 +10,12 @@ use schemas::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    meddling::{Meddling, may_go_on},
     memory::Memory,
     observed::Container,
     plan::{View, Wish},
     pod::Pod,
+    reporting::adopted,
     runtime::{ContainerId, Exit, Life},
 };
 
@@ -178,8 +180,7 @@ impl Entry {
 
     /// Takes in how a container is now. Life goes one way: news that arrive late change nothing.
     /// Returns whether the container has just ended.
-    pub(crate) fn see(&mut self, container: Container, now: Now) -> bool {
-        self.touched += 1;
+    pub(crate) fn see(&mut self, mut container: Container, now: Now) -> bool {
         let memory = self.memory.entry(&container.name);
         memory.attempt = memory.attempt.max(Some(container.attempt));
         let position = self.containers.iter().position(|known| known.id == container.id);
@@ -205,6 +206,12 @@ impl Entry {
         let ended = ended.is_some();
         match position {
             Some(position) => {
+                let known = &self.containers[position];
+                container.meddling = container.meddling.map(|meddling| meddling.following(known.meddling));
+                if known.meddling == Some(Meddling::Revived) {
+                    // It was not to run: what it ended with before stands.
+                    container.life = known.life.clone();
+                }
                 let message = self.containers[position].message.take();
                 self.containers[position] = container;
                 let kept = &mut self.containers[position].message;
@@ -243,8 +250,25 @@ impl Entry {
         memory.checks = memory.checks.take().filter(|(id, _)| *id != container.id);
     }
 
+    /// A container that had ended was started by hand. It takes its place again, or is marked to be ended.
+    /// Either way, what was being done for the pod was meant for a dead one.
+    pub(crate) fn revive(&mut self, found: Container, exit: &Exit, now: Now) {
+        let goes_on = may_go_on(&self.view(now), &found, exit);
+        let Some(known) = self.containers.iter_mut().find(|known| known.id == found.id) else {
+            return;
+        };
+        if goes_on {
+            self.events.push(adopted(&self.pod, &found.name));
+            *known = found;
+        } else {
+            known.meddling = Some(Meddling::Revived);
+        }
+        if let Some(busy) = &self.busy {
+            busy.cancel.cancel();
+        }
+    }
+
     pub(crate) fn lose(&mut self, id: &ContainerId) {
-        self.touched += 1;
         self.containers.retain(|container| container.id != *id);
     }
 }

@@ -10,9 +10,10 @@ use crate::{
     hook,
     host::Host,
     memory::TroubleKind,
-    observed::{Container, INFRA, Role},
+    observed::{Container, INFRA},
     plan::{Action, Step},
     pod::Pod,
+    reporting::field_path,
     runtime::{ContainerId, RuntimeError},
 };
 
@@ -98,7 +99,10 @@ impl<F: Fn(Update) + Send + Sync> Execution<F> {
                 Ok(()) => {}
                 Err(Failure::Told) => {
                     return match step.action {
-                        Action::Stop { .. } | Action::Remove { .. } => End::Stuck,
+                        Action::Stop { .. }
+                        | Action::Remove { .. }
+                        | Action::Unpause { .. }
+                        | Action::Reconnect { .. } => End::Stuck,
                         _ => End::Failed,
                     };
                 }
@@ -123,18 +127,15 @@ impl<F: Fn(Update) + Send + Sync> Execution<F> {
             Action::PostStart { container, attempt } => self.post_start(container, *attempt).await,
             Action::Stop { waves, grace } => self.stop(waves, *grace, &step.reason).await,
             Action::Remove { id } => self.remove(id).await,
+            Action::Unpause { id } => self.unpause(id).await,
+            Action::Reconnect { id, address } => self.reconnect(id, *address).await,
         }
     }
 
     pub(crate) fn event(&self, warning: bool, reason: &str, message: String, container: Option<&str>) {
-        let field_path = container.filter(|name| *name != INFRA).map(|name| {
-            let list = if self.pod.role(name) == Role::Init {
-                "initContainers"
-            } else {
-                "containers"
-            };
-            format!("spec.{list}{{{name}}}")
-        });
+        let field_path = container
+            .filter(|name| *name != INFRA)
+            .map(|name| field_path(&self.pod, name));
         (self.tell)(Update::Event(NodeEvent {
             warning,
             reason: reason.to_owned(),

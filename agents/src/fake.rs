@@ -4,12 +4,14 @@ mod operations;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
+    net::Ipv4Addr,
     sync::{Arc, Weak},
     time::Duration,
 };
 
+use jiff::Timestamp;
 use parking_lot::Mutex;
-use schemas::now::Clock;
+use schemas::{labels::docker as label, now::Clock};
 use tokio::sync::mpsc;
 
 use crate::runtime::{
@@ -27,6 +29,8 @@ pub enum Op {
     Remove,
     Exec,
     Pull,
+    Unpause,
+    Connect,
 }
 
 /// What a container of an image does.
@@ -104,6 +108,8 @@ pub struct FakeRuntime {
 
 /// A container, its labels packed into one text: thousands of nodes of these fit in a process.
 struct Made {
+    /// Its own address while it runs.
+    address: Option<Ipv4Addr>,
     /// Without its labels.
     found: Box<Found>,
     /// `name=value`, a line each.
@@ -117,8 +123,10 @@ impl Made {
             .iter()
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
+        let address = found.labels.get(label::ADDRESS).and_then(|text| text.parse().ok());
         found.labels = BTreeMap::new();
         Self {
+            address,
             found: Box::new(found),
             labels: lines.join("\n").into(),
         }
@@ -286,11 +294,52 @@ impl FakeRuntime {
             oom_killed,
             error: None,
         });
+        container.found.paused = false;
+        container.found.addresses = Vec::new();
         state.tell(RuntimeEvent::Died {
             id: id.into(),
             code,
             at: now,
         });
+    }
+
+    /// The named volumes that are there.
+    #[must_use]
+    pub fn volumes(&self) -> Vec<String> {
+        self.state.lock().volumes.keys().cloned().collect()
+    }
+
+    /// Somebody removes a named volume by hand.
+    pub fn lose_volume(&self, name: &str) {
+        self.state.lock().volumes.remove(name);
+    }
+
+    /// Somebody pauses a running container by hand.
+    pub fn pause(&self, id: &str) {
+        self.change(id, |made| made.found.paused = true);
+    }
+
+    /// Somebody cuts a running container off from its network by hand.
+    pub fn disconnect(&self, id: &str) {
+        self.change(id, |made| made.found.addresses = Vec::new());
+    }
+
+    /// Somebody starts a container by hand.
+    ///
+    /// # Errors
+    /// When its address is another one's meanwhile.
+    pub fn start_by_hand(&self, id: &str) -> Result<(), RuntimeError> {
+        let now = self.clock.now().wall;
+        let mut state = self.state.lock();
+        state.run(id, now)
+    }
+
+    fn change(&self, id: &str, change: impl FnOnce(&mut Made)) {
+        let mut state = self.state.lock();
+        if let Some(made) = state.containers.get_mut(id) {
+            change(made);
+            state.tell(RuntimeEvent::Changed { id: id.into() });
+        }
     }
 
     /// Somebody removes a container by hand.
@@ -323,6 +372,27 @@ impl FakeRuntime {
 impl State {
     fn tell(&mut self, event: RuntimeEvent) {
         self.listeners.retain(|listener| listener.send(event.clone()).is_ok());
+    }
+
+    /// Sets a container running.
+    fn run(&mut self, id: &str, now: Timestamp) -> Result<(), RuntimeError> {
+        let Some(made) = self.containers.get(id) else {
+            return Err(RuntimeError::NoSuchContainer(id.to_owned()));
+        };
+        let address = made.address;
+        let held = |made: &Made| {
+            made.address
+                .is_some_and(|held| address == Some(held) && made.found.addresses == [held])
+        };
+        if self.containers.iter().any(|(other, made)| **other != *id && held(made)) {
+            return Err(RuntimeError::Refused("Address already in use".to_owned()));
+        }
+        if let Some(made) = self.containers.get_mut(id) {
+            made.found.life = Life::Running { started: now };
+            made.found.addresses = address.into_iter().collect();
+        }
+        self.tell(RuntimeEvent::Started { id: id.into(), at: now });
+        Ok(())
     }
 
     fn counted(&mut self, op: &'static str) {

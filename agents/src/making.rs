@@ -132,7 +132,7 @@ impl<F: Fn(Update) + Send + Sync> Execution<F> {
             Err(RuntimeError::NameInUse(_)) => {
                 let found = runtime.inspect(&request.name).await;
                 let found = found.map_err(|error| self.refused(name, &error))?;
-                let ours = Container::read(&found).filter(|container| {
+                let ours = Container::read(&found, self.host.clock.now().monotonic).filter(|container| {
                     container.pod == self.pod.uid && *container.name == *name && container.attempt == attempt
                 });
                 match ours {
@@ -177,6 +177,7 @@ impl<F: Fn(Update) + Send + Sync> Execution<F> {
                 _ => None,
             },
             life: Life::Created,
+            meddling: None,
             message: None,
         }
     }

@@ -1,10 +1,13 @@
 //! Containers that carry this agent's labels, read back from those labels.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use schemas::{Key, Kind, Uid, labels::docker as label};
 
-use crate::runtime::{ContainerId, Exit, Found, Life};
+use crate::{
+    meddling::Meddling,
+    runtime::{ContainerId, Exit, Found, Life},
+};
 
 /// How a container takes part in its pod; fixed when it is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,17 +57,19 @@ pub(crate) struct Container {
     /// The infra container whose network it shares, as the runtime has it since the creation.
     pub joins: Option<ContainerId>,
     pub life: Life,
+    /// What somebody did to it by hand.
+    pub meddling: Option<Meddling>,
     /// What the container left in its termination message file.
     pub message: Option<Arc<str>>,
 }
 
 impl Container {
     /// Reads a container from its labels; `None` where one is missing or makes no sense, and then the
-    /// container is left alone.
+    /// container is left alone. `monotonic` is when it was looked at.
     #[must_use]
-    pub(crate) fn read(found: &Found) -> Option<Self> {
+    pub(crate) fn read(found: &Found, monotonic: Duration) -> Option<Self> {
         let label = |name: &str| found.labels.get(name).map(String::as_str);
-        Some(Self {
+        let mut container = Self {
             id: found.id.clone(),
             pod: label(label::POD_UID)?.into(),
             key: Key::namespaced(Kind::Pod, label(label::POD_NAMESPACE)?, label(label::POD_NAME)?),
@@ -76,13 +81,22 @@ impl Container {
             image_id: found.image_id.clone(),
             joins: found.joins.clone(),
             life: found.life.clone(),
+            meddling: None,
             message: None,
-        })
+        };
+        container.meddling = Meddling::read(found, &container, monotonic);
+        Some(container)
     }
 
     #[must_use]
     pub(crate) fn is_running(&self) -> bool {
         matches!(self.life, Life::Running { .. })
+    }
+
+    /// Whether something runs in it, wanted or not.
+    #[must_use]
+    pub(crate) fn is_alive(&self) -> bool {
+        self.is_running() || self.meddling == Some(Meddling::Revived)
     }
 
     #[must_use]

@@ -126,6 +126,13 @@ impl<F: Fn(Update) + Send + Sync> Execution<F> {
                         RuntimeError::Unreachable { .. } => Failure::Unreachable,
                         error => fail(format!("volume {name:?}: {error}"), true),
                     })?;
+                    if self.host.state.keep_volume(&volume.1) && made.fresh {
+                        let message = format!(
+                            "volume {name:?} begins anew, empty: Docker's volume {docker} was removed from node {} by hand, and what was in it is lost",
+                            self.host.node_name
+                        );
+                        self.event(true, "VolumeLost", message, None);
+                    }
                     let prepared = open_up(&self.pod, Path::new(&made.path), made.fresh);
                     prepared
                         .map_err(|error| fail(format!("volume {name:?}: cannot open {}: {error}", made.path), true))?;
@@ -224,6 +231,7 @@ impl Removal {
             volume = self.docker.name,
             "a volume was removed"
         );
+        self.host.state.forget_volume(&self.uid);
         self.say(true, None);
     }
 

@@ -1,11 +1,12 @@
 //! What to do for one pod: a pure function of what is wanted, what is there, and what was remembered.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::Container as ContainerSpec;
 use schemas::Now;
 
 use crate::{
+    meddling,
     memory::Memory,
     observed::{self, Container, INFRA, Role},
     pod::{Pod, RestartPolicy, is_sidecar},
@@ -73,6 +74,15 @@ pub(crate) enum Action {
     Remove {
         id: ContainerId,
     },
+    /// Let a paused container go on.
+    Unpause {
+        id: ContainerId,
+    },
+    /// Give a running container its address back.
+    Reconnect {
+        id: ContainerId,
+        address: Ipv4Addr,
+    },
 }
 
 /// Why a container does not run now.
@@ -91,7 +101,7 @@ pub(crate) fn plan(view: &View<'_>) -> Plan {
     }
 }
 
-fn step(action: Action, reason: impl Into<String>) -> Step {
+pub(crate) fn step(action: Action, reason: impl Into<String>) -> Step {
     Step {
         action,
         reason: reason.into(),
@@ -122,7 +132,7 @@ fn stop_all(view: &View<'_>, grace: Duration, reason: &str, which: impl Fn(&Cont
     let running: Vec<&Container> = view
         .containers
         .iter()
-        .filter(|container| container.is_running() && which(container))
+        .filter(|container| container.is_alive() && which(container))
         .collect();
     if running.is_empty() {
         return None;
@@ -171,6 +181,13 @@ fn run(view: &View<'_>) -> Plan {
     };
     let current: Vec<Container> = view.containers.iter().filter(|c| counts(c)).cloned().collect();
 
+    let (mending, again) = meddling::mend(view, counts);
+    plan.requeue_after = again;
+    if !mending.is_empty() {
+        plan.steps = mending;
+        return plan;
+    }
+
     let mut work = Vec::new();
     let ended = if network_lost && pod_is_done(view) {
         true
@@ -216,13 +233,12 @@ fn pod_is_done(view: &View<'_>) -> bool {
     view.pod.spec.containers.iter().all(|spec| {
         observed::latest(view.containers, &spec.name)
             .and_then(Container::exit)
-            .is_some_and(|exit| !restarts(view.pod.restart_policy(), exit.code))
+            .is_some_and(|exit| !view.pod.restart_policy().restarts(exit.code))
     })
 }
 
 /// Goes through the pod's containers in order. Tells whether the pod has ended.
 fn walk(view: &View<'_>, current: &[Container], plan: &mut Plan, work: &mut Vec<Step>) -> bool {
-    let policy = view.pod.restart_policy();
     let mains_began = view
         .pod
         .spec
@@ -234,12 +250,7 @@ fn walk(view: &View<'_>, current: &[Container], plan: &mut Plan, work: &mut Vec<
         if mains_began && !sidecar {
             continue;
         }
-        let policy = match (sidecar, policy) {
-            (true, _) => RestartPolicy::Always,
-            (false, RestartPolicy::Never) => RestartPolicy::Never,
-            (false, _) => RestartPolicy::OnFailure,
-        };
-        let blocks = match decide(view, current, spec, policy) {
+        let blocks = match decide(view, current, spec) {
             Next::Running => !sidecar,
             Next::Starting => true,
             Next::Succeeded => false,
@@ -259,7 +270,7 @@ fn walk(view: &View<'_>, current: &[Container], plan: &mut Plan, work: &mut Vec<
     }
     let mut ended = true;
     for spec in &view.pod.spec.containers {
-        match decide(view, current, spec, policy) {
+        match decide(view, current, spec) {
             Next::Succeeded | Next::Failed => {}
             Next::Running | Next::Starting => ended = false,
             Next::Waits(waiting, after) => {
@@ -283,16 +294,9 @@ fn note_wait(plan: &mut Plan, container: &str, waiting: Waiting, after: Option<D
     };
 }
 
-fn restarts(policy: RestartPolicy, code: i32) -> bool {
-    match policy {
-        RestartPolicy::Always => true,
-        RestartPolicy::OnFailure => code != 0,
-        RestartPolicy::Never => false,
-    }
-}
-
-fn decide(view: &View<'_>, current: &[Container], spec: &ContainerSpec, policy: RestartPolicy) -> Next {
+fn decide(view: &View<'_>, current: &[Container], spec: &ContainerSpec) -> Next {
     let name = spec.name.as_str();
+    let policy = view.pod.policy_of(name);
     let memory = view.memory.get(name);
     let has_hook = spec.lifecycle.as_ref().is_some_and(|hooks| hooks.post_start.is_some());
     let Some(container) = observed::latest(current, name) else {
@@ -356,7 +360,7 @@ fn decide(view: &View<'_>, current: &[Container], spec: &ContainerSpec, policy: 
             if changed {
                 return make(view, name, has_hook, "the pod's spec has changed");
             }
-            if !restarts(policy, exit.code) {
+            if !policy.restarts(exit.code) {
                 return if exit.code == 0 { Next::Succeeded } else { Next::Failed };
             }
             let wait = memory.map_or(Duration::ZERO, |memory| memory.restart.remaining(view.now.monotonic));
@@ -442,7 +446,7 @@ fn prune(view: &View<'_>, plan: &mut Plan) {
     }
     let mut old = Vec::new();
     for container in view.containers {
-        if container.is_running() {
+        if container.is_alive() {
             continue;
         }
         let newer = view
@@ -470,3 +474,7 @@ fn prune(view: &View<'_>, plan: &mut Plan) {
 #[cfg(test)]
 #[path = "plan_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "plan_properties.rs"]
+mod properties;

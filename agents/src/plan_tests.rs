@@ -1,23 +1,23 @@
 use jiff::Timestamp;
-use proptest::prelude::*;
 use schemas::{Object, Uid};
 use serde_json::{Value, json};
 
 use super::*;
 use crate::{
     backoff::Backoff,
+    meddling::Meddling,
     memory::{Trouble, TroubleKind},
     runtime::Exit,
 };
 
-fn now() -> Now {
+pub(super) fn now() -> Now {
     Now {
         wall: "2026-01-01T00:10:00Z".parse().expect("it is a time"),
         monotonic: Duration::from_secs(1000),
     }
 }
 
-fn pod(spec: Value) -> Pod {
+pub(super) fn pod(spec: Value) -> Pod {
     let object = Object::from_value(json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": "p", "namespace": "ns", "uid": "uid-1"},
@@ -34,11 +34,11 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_767_225_600 + seconds).expect("it is a time")
 }
 
-fn running() -> Life {
+pub(super) fn running() -> Life {
     Life::Running { started: at(10) }
 }
 
-fn exited(code: i32) -> Life {
+pub(super) fn exited(code: i32) -> Life {
     Life::Exited(Exit {
         code,
         started: Some(at(10)),
@@ -48,7 +48,7 @@ fn exited(code: i32) -> Life {
     })
 }
 
-fn container(pod: &Pod, name: &str, attempt: u32, life: Life) -> Container {
+pub(super) fn container(pod: &Pod, name: &str, attempt: u32, life: Life) -> Container {
     Container {
         id: format!("{name}-{attempt}").into(),
         pod: Uid::from("uid-1"),
@@ -65,11 +65,12 @@ fn container(pod: &Pod, name: &str, attempt: u32, life: Life) -> Container {
         image_id: "sha256:1".into(),
         joins: (pod.needs_infra() && name != INFRA).then(|| format!("{INFRA}-0").into()),
         life,
+        meddling: None,
         message: None,
     }
 }
 
-fn look(pod: &Pod, wish: Wish, containers: &[Container], memory: &Memory) -> Plan {
+pub(super) fn look(pod: &Pod, wish: Wish, containers: &[Container], memory: &Memory) -> Plan {
     plan(&View {
         pod,
         wish,
@@ -80,7 +81,7 @@ fn look(pod: &Pod, wish: Wish, containers: &[Container], memory: &Memory) -> Pla
 }
 
 /// A plan in short: `ensure a`, `create a.0`, `stop a-0|s-0`, `remove a-0`.
-fn short(plan: &Plan) -> Vec<String> {
+pub(super) fn short(plan: &Plan) -> Vec<String> {
     plan.steps
         .iter()
         .map(|step| match &step.action {
@@ -93,6 +94,8 @@ fn short(plan: &Plan) -> Vec<String> {
                 format!("stop {}", waves.join("|"))
             }
             Action::Remove { id } => format!("remove {id}"),
+            Action::Unpause { id } => format!("unpause {id}"),
+            Action::Reconnect { id, .. } => format!("reconnect {id}"),
         })
         .collect()
 }
@@ -381,120 +384,73 @@ fn ended_pods_and_lost_containers_are_left_alone() {
     assert!(gone.ended && gone.steps.is_empty());
 }
 
-/// Does what a plan says to a list of containers.
-fn apply(pod: &Pod, containers: &mut Vec<Container>, plan: &Plan) {
-    for step in &plan.steps {
-        match &step.action {
-            Action::Ensure { .. } | Action::PostStart { .. } => {}
-            Action::Create {
-                container: name,
-                attempt,
-            } => {
-                assert!(
-                    !containers
-                        .iter()
-                        .any(|known| known.name == *name && known.attempt == *attempt),
-                    "{name}.{attempt} is made twice"
-                );
-                let mut made = container(pod, name, *attempt, Life::Created);
-                if made.joins.is_some() {
-                    made.joins = observed::latest(containers, INFRA).map(|infra| infra.id.clone());
-                }
-                containers.push(made);
-            }
-            Action::Start {
-                container: name,
-                attempt,
-            } => {
-                let init = pod.init().iter().any(|spec| spec.name == **name && !is_sidecar(spec));
-                let found = containers
-                    .iter_mut()
-                    .find(|known| known.name == *name && known.attempt == *attempt);
-                let found = found.expect("what is started was made");
-                found.life = if init { exited(0) } else { running() };
-            }
-            Action::Stop { waves, .. } => {
-                for id in waves.iter().flatten() {
-                    let found = containers
-                        .iter_mut()
-                        .find(|known| known.id == *id)
-                        .expect("it is there");
-                    found.life = exited(143);
-                }
-            }
-            Action::Remove { id } => containers.retain(|known| known.id != *id),
-        }
+#[test]
+fn what_was_done_by_hand_is_put_right_first() {
+    let one = one("Always");
+    let two = pod(json!({"containers": [{"name": "a", "image": "i:1"}, {"name": "b", "image": "i:1"}]}));
+    let of = |pod: &Pod, name: &str, attempt, life, meddling| Container {
+        address: (name == INFRA || !pod.needs_infra()).then_some([10, 0, 0, 2].into()),
+        meddling,
+        ..container(pod, name, attempt, life)
+    };
+    let paused = |seconds| {
+        let since = Duration::from_secs(seconds);
+        Some(Meddling::Paused { since })
+    };
+    let (detached, revived) = (Some(Meddling::Detached), Some(Meddling::Revived));
+    let a = |attempt, life, meddling| of(&one, "a", attempt, life, meddling);
+    let infra = |meddling| of(&two, INFRA, 0, running(), meddling);
+    let b = || of(&two, "b", 0, running(), None);
+    let cases: Vec<(&str, &Pod, Vec<Container>, &[&str])> = vec![
+        ("just paused", &one, vec![a(0, running(), paused(995))], &[]),
+        (
+            "paused for long",
+            &one,
+            vec![a(0, running(), paused(990))],
+            &["unpause a-0"],
+        ),
+        ("cut off", &one, vec![a(0, running(), detached)], &["reconnect a-0"]),
+        ("started again", &one, vec![a(0, exited(1), revived)], &["stop a-0"]),
+        (
+            "started again before the next one",
+            &one,
+            vec![a(0, running(), None), a(1, Life::Created, None)],
+            &["remove a-1"],
+        ),
+        (
+            "started again beside the next one",
+            &one,
+            vec![a(0, running(), None), a(1, running(), None)],
+            &["stop a-0"],
+        ),
+        (
+            "a network cut off, with others on it",
+            &two,
+            vec![infra(detached), of(&two, "a", 0, exited(1), None), b()],
+            &["reconnect _infra-0"],
+        ),
+        (
+            "one of several paused",
+            &two,
+            vec![infra(None), of(&two, "a", 0, running(), paused(0)), b()],
+            &["unpause a-0"],
+        ),
+    ];
+    for (name, pod, containers, expected) in cases {
+        let plan = look(pod, Wish::Run, &containers, &Memory::default());
+        assert_eq!(short(&plan), *expected, "{name}");
     }
-}
-
-fn lives() -> impl Strategy<Value = Life> {
-    prop_oneof![Just(Life::Created), Just(running()), Just(exited(0)), Just(exited(1))]
-}
-
-proptest! {
-    #[test]
-    fn an_applied_plan_leaves_an_empty_one(
-        policy in prop_oneof![Just("Always"), Just("OnFailure"), Just("Never")],
-        mains in 1_usize..4,
-        inits in prop::collection::vec(any::<bool>(), 0..3),
-        found in prop::collection::vec((0_usize..7, 0_u32..4, lives(), any::<bool>(), 0_u32..4), 0..12),
-        end in any::<bool>(),
-    ) {
-        let mut names: Vec<String> = Vec::new();
-        let main: Vec<Value> = (0..mains).map(|n| { names.push(format!("m{n}")); json!({"name": format!("m{n}"), "image": "i:1"}) }).collect();
-        let init: Vec<Value> = inits.iter().enumerate().map(|(n, sidecar)| {
-            names.push(format!("i{n}"));
-            let mut spec = json!({"name": format!("i{n}"), "image": "i:1"});
-            if *sidecar { spec["restartPolicy"] = "Always".into(); }
-            spec
-        }).collect();
-        let pod = pod(json!({"restartPolicy": policy, "containers": main, "initContainers": init}));
-        names.push(INFRA.to_owned());
-        let mut containers: Vec<Container> = Vec::new();
-        for (name, attempt, life, changed, network) in found {
-            let name = &names[name % names.len()];
-            if containers.iter().any(|known| *known.name == **name && known.attempt == attempt) {
-                continue;
-            }
-            let mut made = container(&pod, name, attempt, life);
-            made.joins = made.joins.map(|_| format!("{INFRA}-{network}").into());
-            if changed && name != INFRA {
-                made.spec_hash = "other".into();
-            }
-            containers.push(made);
-        }
-        // Only the newest attempt of a container can be alive.
-        let newest: Vec<(Arc<str>, u32)> = containers.iter().map(|c| (c.name.clone(), c.attempt)).collect();
-        for container in &mut containers {
-            if newest.iter().any(|(name, attempt)| *name == container.name && *attempt > container.attempt) {
-                container.life = exited(1);
-            }
-        }
-        let wish = if end { Wish::End(Duration::from_secs(1)) } else { Wish::Run };
-        let memory = Memory::default();
-        let before = containers.clone();
-        let mut last = Plan::default();
-        for _ in 0..30 {
-            last = look(&pod, wish, &containers, &memory);
-            if last.steps.is_empty() {
-                break;
-            }
-            apply(&pod, &mut containers, &last);
-        }
-        prop_assert!(last.steps.is_empty(), "there is no end to it: {:?} {containers:#?}", short(&last));
-        if end {
-            prop_assert!(last.ended && containers.is_empty());
-            return Ok(());
-        }
-        // What ran as it should goes on running, unless it lost its network or its pod has ended.
-        let infra_ran = !pod.needs_infra() || before.iter().any(|c| c.role == Role::Infra && c.is_running());
-        if infra_ran && policy == "Always" && inits.is_empty() {
-            for container in before.iter().filter(|c| c.is_running() && *c.spec_hash == *pod.spec_hash(&c.name)) {
-                let current = !pod.needs_infra() || observed::latest(&before, INFRA).is_some_and(|infra| container.joins.as_ref() == Some(&infra.id));
-                if current && container.role != Role::Infra {
-                    prop_assert!(containers.iter().any(|c| c.id == container.id && c.is_running()), "{} was ended", container.id);
-                }
-            }
-        }
-    }
+    let waits = look(&one, Wish::Run, &[a(0, running(), paused(995))], &Memory::default());
+    assert_eq!(waits.requeue_after, Some(Duration::from_secs(5)));
+    let ends = look(
+        &one,
+        Wish::End(Duration::ZERO),
+        &[a(0, exited(0), revived)],
+        &Memory::default(),
+    );
+    assert_eq!(
+        short(&ends),
+        ["stop a-0", "remove a-0"],
+        "what runs in it ends in good order"
+    );
 }

@@ -16,6 +16,18 @@ pub(crate) enum RestartPolicy {
     Never,
 }
 
+impl RestartPolicy {
+    /// Whether a container that ended with this code is started again.
+    #[must_use]
+    pub(crate) fn restarts(self, code: i32) -> bool {
+        match self {
+            Self::Always => true,
+            Self::OnFailure => code != 0,
+            Self::Never => false,
+        }
+    }
+}
+
 /// One pod, read.
 #[derive(Clone, Debug)]
 pub(crate) struct Pod {
@@ -67,6 +79,18 @@ impl Pod {
             Some("Never") => RestartPolicy::Never,
             Some("OnFailure") => RestartPolicy::OnFailure,
             _ => RestartPolicy::Always,
+        }
+    }
+
+    /// The policy of one container: init containers are tried until they succeed, and sidecars run on.
+    #[must_use]
+    pub(crate) fn policy_of(&self, name: &str) -> RestartPolicy {
+        let init = self.init().iter().find(|spec| spec.name == *name);
+        match (init, self.restart_policy()) {
+            (Some(spec), _) if is_sidecar(spec) => RestartPolicy::Always,
+            (Some(_), RestartPolicy::Never) => RestartPolicy::Never,
+            (Some(_), _) => RestartPolicy::OnFailure,
+            (None, policy) => policy,
         }
     }
 

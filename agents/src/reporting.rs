@@ -10,7 +10,7 @@ use schemas::{
 use crate::{
     agent::Agent,
     entry::{Claim, Digest},
-    observed,
+    observed::{self, Role},
     plan::{Plan, Wish},
     pod::Pod,
     status::{self, Facts},
@@ -88,15 +88,28 @@ impl Agent {
 }
 
 pub(crate) fn back_off(pod: &Pod, container: &str, message: String) -> NodeEvent {
-    let list = if pod.init().iter().any(|spec| spec.name == container) {
-        "initContainers"
-    } else {
-        "containers"
-    };
     NodeEvent {
         warning: true,
         reason: "BackOff".to_owned(),
         message,
-        field_path: Some(format!("spec.{list}{{{container}}}")),
+        field_path: Some(field_path(pod, container)),
     }
+}
+
+pub(crate) fn adopted(pod: &Pod, container: &str) -> NodeEvent {
+    NodeEvent {
+        warning: false,
+        reason: "Adopted".to_owned(),
+        message: format!("Container {container} was started by hand; it goes on"),
+        field_path: Some(field_path(pod, container)),
+    }
+}
+
+/// Which part of a pod's spec an event is about.
+pub(crate) fn field_path(pod: &Pod, container: &str) -> String {
+    let list = match pod.role(container) {
+        Role::Init => "initContainers",
+        _ => "containers",
+    };
+    format!("spec.{list}{{{container}}}")
 }

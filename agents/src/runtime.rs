@@ -76,6 +76,10 @@ pub struct Found {
     /// The container whose network it was made to share: the runtime keeps it from the creation on.
     pub joins: Option<ContainerId>,
     pub life: Life,
+    /// Whether it runs and is frozen.
+    pub paused: bool,
+    /// Its own addresses while it runs, on whatever network.
+    pub addresses: Vec<Ipv4Addr>,
 }
 
 /// How a container is connected.
@@ -219,6 +223,10 @@ pub enum RuntimeEvent {
     Destroyed {
         id: ContainerId,
     },
+    /// A container was paused or goes on, or was connected to a network or cut off from one.
+    Changed {
+        id: ContainerId,
+    },
     /// Some image came, went or was tagged.
     Images,
 }
@@ -348,6 +356,10 @@ pub trait Runtime: Send + Sync + 'static {
     async fn stop(&self, id: &str, grace: Duration) -> Result<(), RuntimeError>;
     /// Removes a container and its anonymous volumes. One that is not there is no error.
     async fn remove(&self, id: &str, force: bool) -> Result<(), RuntimeError>;
+    /// Lets a paused container go on. One that is not paused is no error.
+    async fn unpause(&self, id: &str) -> Result<(), RuntimeError>;
+    /// Connects a running container to a network, with this address and no other one there.
+    async fn connect(&self, network: &str, id: &str, address: Ipv4Addr) -> Result<(), RuntimeError>;
     async fn exec(&self, id: &str, command: &[String], limit: Duration) -> Result<ExecResult, RuntimeError>;
 
     /// The image of this reference, if it is on the node.

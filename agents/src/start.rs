@@ -19,6 +19,7 @@ use crate::{
     host::Host,
     identity,
     image::Images,
+    inspecting::Inspector,
     node_status, options,
     podfiles::NameService,
     range::{Pool, Range, RangeError},
@@ -173,6 +174,7 @@ async fn start_with(
     face.set_status(node_status::status(&host, info.as_ref(), runtime_there, &[]));
 
     let (tell, inbox) = mpsc::unbounded_channel();
+    let (ask, questions) = mpsc::unbounded_channel();
     let reporter = Arc::new(Reporter::default());
     let lost = Arc::new(Notify::new());
     let owner_known = Arc::new(Notify::new());
@@ -183,6 +185,7 @@ async fn start_with(
         reporter: reporter.clone(),
         face: face.clone(),
         tell: tell.clone(),
+        questions: ask,
         runtime_lost: lost.clone(),
         owner_known: owner_known.clone(),
         touches: touches.clone(),
@@ -211,6 +214,12 @@ async fn start_with(
         admission: admission.clone(),
         shutdown: shutdown.clone(),
     };
+    let inspector = Inspector {
+        host: host.clone(),
+        questions,
+        tell: tell.clone(),
+        shutdown: shutdown.clone(),
+    };
     let watcher = Watcher {
         host: host.clone(),
         tell,
@@ -225,6 +234,7 @@ async fn start_with(
         network: host.network.name.clone(),
     };
     running.tasks.spawn(sampler.run());
+    running.tasks.spawn(inspector.run());
     Ok(spawn(
         running,
         agent.run(inbox),

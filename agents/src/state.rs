@@ -324,13 +324,44 @@ impl State {
         write_json(&dir.join("claims.json"), claims, keep_file)
     }
 
+    /// Keeps that a volume was made on this node; tells whether that was known.
+    pub(crate) fn keep_volume(&self, uid: &Uid) -> bool {
+        let Some(path) = self.volume_path(uid) else {
+            return false;
+        };
+        if path.exists() {
+            return true;
+        }
+        let kept = path.parent().map_or(Ok(()), private_dir);
+        if let Err(error) = kept.and_then(|()| replace_file(&path, b"", 0o600)) {
+            tracing::error!(path = %path.display(), %error, "cannot keep that a volume was made");
+        }
+        false
+    }
+
+    /// The volume is gone for good.
+    pub(crate) fn forget_volume(&self, uid: &Uid) {
+        if let Some(path) = self.volume_path(uid) {
+            // It is not there when no agent before this one kept it.
+            let _ = fs::remove_file(path);
+        }
+    }
+
+    fn volume_path(&self, uid: &Uid) -> Option<PathBuf> {
+        Some(self.dir.as_ref()?.join("volumes").join(file_name(&uid.0)?))
+    }
+
     /// The directory of a pod's files and volumes.
     #[must_use]
     pub(crate) fn pod_dir(&self, uid: &str) -> Option<PathBuf> {
-        // A uid comes from the server; only what cannot leave the directory is taken.
-        let safe: String = uid.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
-        (!safe.is_empty()).then(|| self.dir.as_ref().map(|dir| dir.join("pods").join(safe)))?
+        Some(self.dir.as_ref()?.join("pods").join(file_name(uid)?))
     }
+}
+
+/// A uid comes from the server; only what cannot leave a directory is taken.
+fn file_name(uid: &str) -> Option<String> {
+    let safe: String = uid.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
+    (!safe.is_empty()).then_some(safe)
 }
 
 fn write_json(path: &Path, value: &impl Serialize, write: fn(&Path, &[u8], u32) -> io::Result<()>) -> bool {

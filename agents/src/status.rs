@@ -12,6 +12,7 @@ use k8s_openapi::{
 };
 
 use crate::{
+    meddling::Meddling,
     memory::{Checks, Memory},
     observed::{self, Container},
     plan::{Plan, View, Waiting, Wish},
@@ -142,7 +143,11 @@ fn container(view: &View<'_>, facts: &Facts<'_>, spec: &ContainerSpec, init: boo
             let passed_start = checks.map_or(spec.startup_probe.is_none(), |checks| checks.started);
             let passed_ready = checks.map_or(spec.readiness_probe.is_none(), |checks| checks.ready);
             status.started = Some(passed_start);
-            status.ready = passed_start && passed_ready && (!init || is_sidecar(spec)) && view.wish == Wish::Run;
+            let cut_off = |container: &Container| container.meddling == Some(Meddling::Detached);
+            let served =
+                !view.containers.iter().any(cut_off) && !matches!(latest.meddling, Some(Meddling::Paused { .. }));
+            status.ready =
+                served && passed_start && passed_ready && (!init || is_sidecar(spec)) && view.wish == Wish::Run;
         }
         Life::Created => {
             status.started = Some(false);

@@ -210,6 +210,8 @@ async fn register(front: &Front, node: &str, call: &mut Call) -> Result<Response
             Err(error) => return Err(error.into()),
         }
     };
+    // An older object of this name may have gone meanwhile, and taken the heartbeat with it.
+    front.store.heartbeats().beat(node, front.clock.now().monotonic);
     write_status(front, &object, Some(asked.status), None).await?;
     tracing::info!(node, machine = asked.machine_id, "registered");
     Ok(exchange::json(
@@ -226,12 +228,12 @@ async fn heartbeat(front: &Front, node: &str, call: &mut Call) -> Result<Respons
     let body = call.take_body(exchange::MAX_BODY).await?;
     let beat: schemas::node::Heartbeat = serde_json::from_slice(&body)
         .map_err(|error| ApiError::bad_request(format!("the body is not a heartbeat: {error}")))?;
-    // First of all, so that a store that is away makes no node unknown.
-    front.store.heartbeats().beat(node, front.clock.now().monotonic);
     let Some(object) = front.store.get(&Key::cluster(Kind::Node, node)) else {
-        // The object was deleted: the agent registers again.
+        // The object was deleted, and its heartbeats with it: the agent registers again.
         return Err(ApiError::not_found(Kind::Node, node));
     };
+    // Before anything is written, so that a store that is away makes no node unknown.
+    front.store.heartbeats().beat(node, front.clock.now().monotonic);
     front.unclaimed.note(node, &beat.unclaimed_pods);
     write_status(front, &object, beat.status, Some(&beat.unclaimed_pods)).await?;
     Ok(exchange::json(StatusCode::OK, &json!({})))

@@ -270,11 +270,18 @@ async fn idle_heartbeats_write_nothing() {
         a.ok("/towline/v1/nodes/a/heartbeat", json!({"status": null})).await;
     }
     assert_eq!(harness.store.version(), version);
+    assert_eq!(harness.store.heartbeats().all().len(), 1);
     harness.remove(&schemas::Key::cluster(Kind::Node, "a")).await;
+    assert_eq!(harness.store.heartbeats().all(), [], "they go with their node");
     let (code, text) = a
         .call(Method::POST, "/towline/v1/nodes/a/heartbeat", r#"{"status": null}"#)
         .await;
     assert_eq!(code, StatusCode::NOT_FOUND, "{text}");
+    assert_eq!(
+        harness.store.heartbeats().all(),
+        [],
+        "only an object's heartbeats count"
+    );
 }
 
 #[tokio::test]

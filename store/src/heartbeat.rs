@@ -66,8 +66,8 @@ impl Heartbeats {
             .collect()
     }
 
-    /// Forgets a node that was removed.
-    pub fn forget(&self, node: &str) {
+    /// Forgets a node whose object is gone.
+    pub(crate) fn forget(&self, node: &str) {
         self.inner.write().last.remove(node);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{future::Future, ops::Range, sync::Arc};
 
-use schemas::{Now, now::Clock};
+use schemas::{Kind, Now, now::Clock};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -10,7 +10,7 @@ use crate::{
     Change, Unavailable,
     ask::judge_note,
     intern::Interner,
-    judge::Judge,
+    judge::{Judge, Row},
     log::{Batch, Log, LogError},
     notes::Note,
     office::{Office, Pace, Standpoint},
@@ -176,6 +176,10 @@ impl Writer {
             }
             state.ring.push(changes.iter().cloned(), at);
             state.ring.trim(at);
+            let gone = |row: &&Row| row.key.kind == Kind::Node && state.objects.get(&row.key).is_none();
+            for row in batch.rows.iter().filter(gone) {
+                self.shared.heartbeats.forget(&row.key.name);
+            }
         });
         self.shared.wakes.wake(&changes);
         if batch

@@ -17,4 +17,6 @@ mod kubectl_old;
 mod metrics;
 mod pods;
 mod push;
+mod volumes;
 mod webhooks;
+mod workloads;

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use bollard::models::{
-    ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HostConfig, Mount, MountBindOptions,
-    MountBindOptionsPropagationEnum, MountType, MountVolumeOptions, NetworkingConfig, PortBinding, RestartPolicy,
-    RestartPolicyNameEnum,
+    ContainerCreateBody, HostConfig, Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountType,
+    MountVolumeOptions, NetworkingConfig, PortBinding, RestartPolicy, RestartPolicyNameEnum,
 };
 
+use super::network;
 use crate::runtime::{Bind, CreateRequest, Network};
 
 const CPU_PERIOD: i64 = 100_000;
@@ -84,15 +84,8 @@ pub(super) fn body(request: &CreateRequest) -> ContainerCreateBody {
     match &request.network {
         Some(Network::Bridge { network, address }) => {
             host.network_mode = Some(network.clone());
-            let endpoint = EndpointSettings {
-                ipam_config: Some(EndpointIpamConfig {
-                    ipv4_address: Some(address.to_string()),
-                    ..Default::default()
-                }),
-                ..Default::default()
-            };
             body.networking_config = Some(NetworkingConfig {
-                endpoints_config: Some(HashMap::from([(network.clone(), endpoint)])),
+                endpoints_config: Some(HashMap::from([(network.clone(), network::endpoint(*address))])),
             });
         }
         Some(Network::Join(id)) => host.network_mode = Some(format!("container:{id}")),

@@ -15,6 +15,11 @@ pub(super) fn meaning(event: EventMessage, labels: &BTreeMap<String, String>) ->
     }
     let actor = event.actor?;
     let attributes = actor.attributes.unwrap_or_default();
+    if kind == "network" {
+        // Such an event has no labels of the container; whoever hears it knows its own.
+        let id = attributes.get("container")?.as_str().into();
+        return Some(RuntimeEvent::Changed { id });
+    }
     if kind != "container" || labels.iter().any(|(name, value)| attributes.get(name) != Some(value)) {
         return None;
     }
@@ -30,6 +35,7 @@ pub(super) fn meaning(event: EventMessage, labels: &BTreeMap<String, String>) ->
                 .unwrap_or(-1),
             at,
         }),
+        "pause" | "unpause" => Some(RuntimeEvent::Changed { id }),
         "destroy" => Some(RuntimeEvent::Destroyed { id }),
         _ => None,
     }

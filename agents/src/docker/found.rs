@@ -1,5 +1,7 @@
 //! An inspected container in the words of the seam.
 
+use std::collections::HashMap;
+
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum as Status};
 use jiff::Timestamp;
 
@@ -9,6 +11,12 @@ pub(super) fn read(found: ContainerInspectResponse) -> Found {
     let state = found.state.unwrap_or_default();
     let config = found.config.unwrap_or_default();
     let created = time(found.created.as_deref()).unwrap_or_default();
+    let networks = found.network_settings.and_then(|settings| settings.networks);
+    let addresses = networks
+        .iter()
+        .flat_map(HashMap::values)
+        .filter_map(|endpoint| endpoint.ip_address.as_deref()?.parse().ok())
+        .collect();
     let started = time(state.started_at.as_deref());
     let life = match state.status {
         Some(Status::RUNNING | Status::PAUSED | Status::RESTARTING) => Life::Running {
@@ -25,6 +33,8 @@ pub(super) fn read(found: ContainerInspectResponse) -> Found {
         }),
     };
     Found {
+        paused: state.status == Some(Status::PAUSED),
+        addresses,
         id: found.id.unwrap_or_default().into(),
         name: found.name.as_deref().unwrap_or_default().trim_start_matches('/').into(),
         image: config.image.unwrap_or_default().into(),

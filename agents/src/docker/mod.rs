@@ -12,6 +12,7 @@ mod volume;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -244,6 +245,21 @@ impl Runtime for Docker {
         }
     }
 
+    async fn unpause(&self, id: &str) -> Result<(), RuntimeError> {
+        let client = self.client().await?;
+        match client.unpause_container(id).await {
+            Err(Error::DockerResponseServerError { message, .. }) if message.contains("is not paused") => Ok(()),
+            other => other.map_err(|error| self.error(error, id)),
+        }
+    }
+
+    async fn connect(&self, network: &str, id: &str, address: Ipv4Addr) -> Result<(), RuntimeError> {
+        let client = self.client().await?;
+        network::connect(&client, network, id, address)
+            .await
+            .map_err(|error| self.error(error, id))
+    }
+
     async fn exec(&self, id: &str, command: &[String], limit: Duration) -> Result<ExecResult, RuntimeError> {
         let client = self.client().await?;
         let options = CreateExecOptions {
@@ -361,9 +377,24 @@ impl Runtime for Docker {
         // The request is sent when the stream is first read; asking from this moment on leaves no gap.
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let wanted = [
-            "start", "die", "destroy", "pull", "tag", "untag", "delete", "import", "load",
+            "start",
+            "die",
+            "destroy",
+            "pause",
+            "unpause",
+            "connect",
+            "disconnect",
+            "pull",
+            "tag",
+            "untag",
+            "delete",
+            "import",
+            "load",
         ];
-        let filters = HashMap::from([("type", vec!["container", "image"]), ("event", wanted.to_vec())]);
+        let filters = HashMap::from([
+            ("type", vec!["container", "image", "network"]),
+            ("event", wanted.to_vec()),
+        ]);
         let options = EventsOptionsBuilder::default()
             .since(&format!("{}.{:09}", since.as_secs(), since.subsec_nanos()))
             .filters(&filters)

@@ -1,6 +1,6 @@
 //! What the runtime in memory does when it is asked.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{collections::BTreeMap, net::Ipv4Addr, path::Path, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -76,6 +76,8 @@ impl Runtime for FakeRuntime {
                     _ => None,
                 },
                 life: Life::Created,
+                paused: false,
+                addresses: Vec::new(),
             }),
         );
         Ok(id)
@@ -86,12 +88,9 @@ impl Runtime for FakeRuntime {
         let now = self.clock.now().wall;
         let mut state = self.enter(Some(Op::Start))?;
         state.counted("start");
-        let Some(container) = state.containers.get_mut(id) else {
-            return Err(RuntimeError::NoSuchContainer(id.to_owned()));
-        };
-        container.found.life = Life::Running { started: now };
-        let image = container.found.image.to_string();
-        state.tell(RuntimeEvent::Started { id: id.into(), at: now });
+        state.run(id, now)?;
+        let image = state.containers.get(id).map(|made| made.found.image.to_string());
+        let image = image.unwrap_or_default();
         if let Some(Behaviour::Ends { after, code }) = state.behaviours.get(&image).copied() {
             let this = self.this.clone();
             let id = id.to_owned();
@@ -129,6 +128,18 @@ impl Runtime for FakeRuntime {
         if state.containers.remove(id).is_some() {
             state.tell(RuntimeEvent::Destroyed { id: id.into() });
         }
+        Ok(())
+    }
+
+    async fn unpause(&self, id: &str) -> Result<(), RuntimeError> {
+        drop(self.enter(Some(Op::Unpause))?);
+        self.change(id, |made| made.found.paused = false);
+        Ok(())
+    }
+
+    async fn connect(&self, _network: &str, id: &str, address: Ipv4Addr) -> Result<(), RuntimeError> {
+        drop(self.enter(Some(Op::Connect))?);
+        self.change(id, |made| made.found.addresses = vec![address]);
         Ok(())
     }
 

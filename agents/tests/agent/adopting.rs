@@ -79,6 +79,8 @@ async fn what_is_not_ours_is_not_touched() {
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect(),
         joins: None,
+        paused: false,
+        addresses: Vec::new(),
         life: Life::Running {
             started: jiff::Timestamp::UNIX_EPOCH,
         },

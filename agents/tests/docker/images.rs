@@ -8,7 +8,7 @@ use std::{
 use serde_json::json;
 
 use crate::{
-    harness::{pod, waits},
+    harness::waits,
     node::{FOREVER, IMAGE, Node, docker},
 };
 
@@ -72,7 +72,7 @@ async fn images_come_from_a_registry_and_a_missing_one_backs_off() {
     };
     registry.answers().await;
     let dir = tempfile::tempdir().expect("a directory");
-    let mut node = Node::start("agents-pull", "10.213.16.0/24", dir.path()).await;
+    let mut node = Node::start("agents-pull", dir.path()).await;
     let remote = format!("localhost:{}/team/app:1", registry.port);
     docker(&["tag", IMAGE, &remote]);
     let pushed = docker(&["push", &remote]);
@@ -80,8 +80,10 @@ async fn images_come_from_a_registry_and_a_missing_one_backs_off() {
     docker(&["rmi", &remote]);
     let spec = |image: &str| json!({"containers": [{"name": "app", "image": image, "command": ["sh", "-c", FOREVER]}]});
     let missing = format!("localhost:{}/team/none:1", registry.port);
-    node.control
-        .put(vec![pod("there", spec(&remote)), pod("missing", spec(&missing))]);
+    node.control.put(vec![
+        node.pod("there", spec(&remote)),
+        node.pod("missing", spec(&missing)),
+    ]);
     let report = node.ready("there").await;
     let image_id = &report.status["containerStatuses"][0]["imageID"];
     assert!(
@@ -95,7 +97,7 @@ async fn images_come_from_a_registry_and_a_missing_one_backs_off() {
         node.control
             .reports()
             .into_iter()
-            .filter(|report| &*report.uid.0 == "uid-there")
+            .filter(|report| report.uid == node.uid("there"))
             .flat_map(|report| report.events)
             .map(|event| event.reason)
             .collect()

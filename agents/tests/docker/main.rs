@@ -7,5 +7,6 @@ mod harness;
 
 mod images;
 mod measuring;
+mod meddling;
 mod node;
 mod pods;

@@ -5,17 +5,14 @@ use std::time::{Duration, Instant};
 use agents::{Docker, Runtime, runtime::ContainerId};
 use serde_json::json;
 
-use crate::{
-    harness::pod,
-    node::{Node, id, shell, socket},
-};
+use crate::node::{Node, id, shell, socket};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_kernel_and_the_engine_tell_the_same() {
     let dir = tempfile::tempdir().expect("a directory");
-    let node = Node::start("agents-usage", "10.213.17.0/24", dir.path()).await;
+    let node = Node::start("agents-usage", dir.path()).await;
     let spec = json!({"containers": [shell("while :; do :; done")]});
-    node.control.put(vec![pod("busy", spec)]);
+    node.control.put(vec![node.pod("busy", spec)]);
     let report = node.ready("busy").await;
     let ids: Vec<ContainerId> = vec![id(&report, 0).into(), "nobody".into()];
     let (reads, asks) = (Docker::new(&socket()), Docker::new(&socket()).asking());

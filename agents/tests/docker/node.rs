@@ -1,8 +1,9 @@
 //! A node on Docker that cleans up, and what its tests share.
 
-use std::{path::Path, process::Command, sync::Arc};
+use std::{fs::File, path::Path, process::Command, sync::Arc};
 
 use agents::{Docker, Options, Runtime, memory_control::MemoryControl};
+use nix::fcntl::{Flock, FlockArg};
 use schemas::{
     Key, Kind, Object, Uid,
     node::{LogOptions, PodReport, SessionRequest},
@@ -10,7 +11,7 @@ use schemas::{
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::{RealClock, is_ready, object, options};
+use crate::harness::{RealClock, is_ready, object, options, pod_of};
 
 pub(crate) const IMAGE: &str = "towline-agents-test/busybox:1";
 
@@ -67,8 +68,39 @@ pub(crate) async fn image() {
         .expect("the image can be made");
 }
 
+/// A range of addresses, 10.213.N.0/24, that no other test of this machine has.
+pub(crate) struct Range {
+    number: u8,
+    _lock: Flock<File>,
+}
+
+impl Range {
+    pub(crate) fn take() -> Self {
+        let dir = std::env::temp_dir().join("towline-test-agent-ranges");
+        std::fs::create_dir_all(&dir).expect("a directory");
+        let free = (1..=250).find_map(|number: u8| {
+            let mut open = File::options();
+            open.create(true).truncate(false).write(true);
+            let file = open.open(dir.join(number.to_string())).expect("a file");
+            let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).ok()?;
+            Some(Self { number, _lock: lock })
+        });
+        free.expect("not all ranges are taken; are there tests that did not end?")
+    }
+
+    /// What its addresses begin with.
+    pub(crate) fn prefix(&self) -> String {
+        format!("10.213.{}.", self.number)
+    }
+
+    pub(crate) fn pods(&self) -> String {
+        format!("{}0/24", self.prefix())
+    }
+}
+
 /// A node on Docker that cleans up.
 pub(crate) struct Node {
+    pub(crate) range: Range,
     pub(crate) control: Arc<MemoryControl>,
     pub(crate) shutdown: CancellationToken,
     pub(crate) running: Option<agents::Running>,
@@ -78,16 +110,18 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) async fn start(cluster: &str, range: &str, state: &Path) -> Self {
+    pub(crate) async fn start(cluster: &str, state: &Path) -> Self {
         image().await;
+        let range = Range::take();
         let mut node = Self {
             control: MemoryControl::new(cluster),
             shutdown: CancellationToken::new(),
             running: None,
             options: Options {
                 docker: socket(),
-                ..options(range, Some(state.to_owned()))
+                ..options(&range.pods(), Some(state.to_owned()))
             },
+            range,
             node_uid: String::new(),
             network: String::new(),
         };
@@ -117,8 +151,17 @@ impl Node {
         }
     }
 
+    /// The uid of a pod. Docker's names of containers hold it, and are one machine's.
+    pub(crate) fn uid(&self, name: &str) -> Uid {
+        format!("u{}-{name}", self.range.number).as_str().into()
+    }
+
+    pub(crate) fn pod(&self, name: &str, spec: Value) -> Object {
+        pod_of(&self.uid(name).0, name, spec)
+    }
+
     pub(crate) async fn until(&self, what: &str, name: &str, check: impl Fn(&PodReport) -> bool) -> PodReport {
-        let uid = Uid::from(format!("uid-{name}").as_str());
+        let uid = self.uid(name);
         self.control.until(what, |all| all.get(&uid).is_some_and(&check)).await;
         self.control.report(&uid.0).expect("it was reported")
     }
@@ -146,7 +189,7 @@ impl Node {
         let request = SessionRequest::Logs {
             id: id.clone(),
             pod: Key::namespaced(Kind::Pod, "test", name),
-            uid: format!("uid-{name}").as_str().into(),
+            uid: self.uid(name),
             options,
         };
         let answer = self

@@ -9,21 +9,20 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    harness::{RealClock, deleting, is_ready, options, phase, pod, waits},
-    node::{FOREVER, IMAGE, Node, config, docker, id, shell, socket},
+    harness::{RealClock, deleting, is_ready, options, phase, waits},
+    node::{FOREVER, IMAGE, Node, Range, config, docker, id, shell, socket},
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_has_its_name_address_and_files_and_ends_gracefully() {
     let dir = tempfile::tempdir().expect("a directory");
-    let mut node = Node::start("agents-files", "10.213.11.0/24", dir.path()).await;
-    node.control.put(vec![pod(
-        "web",
-        json!({"containers": [shell(&format!("hostname; {FOREVER}"))]}),
-    )]);
+    let mut node = Node::start("agents-files", dir.path()).await;
+    node.control.put(vec![
+        node.pod("web", json!({"containers": [shell(&format!("hostname; {FOREVER}"))]})),
+    ]);
     let report = node.ready("web").await;
     let ip = report.status["podIP"].as_str().expect("it has an address").to_owned();
-    assert!(ip.starts_with("10.213.11."));
+    assert!(ip.starts_with(&node.range.prefix()));
     assert_eq!(node.exec(&report, 0, "hostname"), "web");
     assert_eq!(node.exec(&report, 0, "cat /etc/hostname"), "web");
     assert!(node.exec(&report, 0, "cat /etc/hosts").contains(&format!("{ip}\tweb")));
@@ -39,7 +38,7 @@ async fn a_pod_has_its_name_address_and_files_and_ends_gracefully() {
     node.stop().await;
     node.resume().await;
     node.control
-        .put(vec![pod("other", json!({"containers": [shell(FOREVER)]}))]);
+        .put(vec![node.pod("other", json!({"containers": [shell(FOREVER)]}))]);
     let other = node.ready("other").await;
     assert_ne!(other.status["podIP"], ip.as_str());
     let after = node.all();
@@ -64,7 +63,7 @@ async fn a_pod_has_its_name_address_and_files_and_ends_gracefully() {
         .await
         .expect("there is a log");
     let spec = json!({"containers": [shell(&format!("hostname; {FOREVER}"))]});
-    node.control.put(vec![deleting(&pod("web", spec), 30)]);
+    node.control.put(vec![deleting(&node.pod("web", spec), 30)]);
     let text: Vec<_> = log
         .map(|line| String::from_utf8_lossy(&line.unwrap_or_default()).into_owned())
         .collect()
@@ -78,7 +77,7 @@ async fn a_pod_has_its_name_address_and_files_and_ends_gracefully() {
 #[tokio::test(flavor = "multi_thread")]
 async fn ends_are_told_apart_and_logs_of_before_are_kept() {
     let dir = tempfile::tempdir().expect("a directory");
-    let mut node = Node::start("agents-ends", "10.213.12.0/24", dir.path()).await;
+    let mut node = Node::start("agents-ends", dir.path()).await;
     let never = |container: Value| json!({"restartPolicy": "Never", "containers": [container]});
     let mut hungry = shell("head -c 200000000 /dev/zero | tail");
     hungry["resources"] = json!({"limits": {"memory": "16Mi"}});
@@ -86,13 +85,13 @@ async fn ends_are_told_apart_and_logs_of_before_are_kept() {
     let mut nobody = shell("id -u");
     nobody["securityContext"] = json!({"runAsUser": 1234});
     node.control.put(vec![
-        pod("good", never(shell("echo -n bye > /dev/termination-log"))),
-        pod("bad", never(shell("exit 3"))),
-        pod("hungry", never(hungry)),
-        pod("nobody", never(nobody)),
-        pod("broken", json!({"containers": [broken]})),
-        pod("crash", json!({"containers": [shell("echo here $RANDOM; exit 1")]})),
-        pod("config", json!({"containers": [{"name": "app", "image": IMAGE, "envFrom": [{"configMapRef": {"name": "late"}}], "command": ["sh", "-c", format!("echo $key; {FOREVER}")]}]})),
+        node.pod("good", never(shell("echo -n bye > /dev/termination-log"))),
+        node.pod("bad", never(shell("exit 3"))),
+        node.pod("hungry", never(hungry)),
+        node.pod("nobody", never(nobody)),
+        node.pod("broken", json!({"containers": [broken]})),
+        node.pod("crash", json!({"containers": [shell("echo here $RANDOM; exit 1")]})),
+        node.pod("config", json!({"containers": [{"name": "app", "image": IMAGE, "envFrom": [{"configMapRef": {"name": "late"}}], "command": ["sh", "-c", format!("echo $key; {FOREVER}")]}]})),
     ]);
     let ended = |report: &PodReport| report.status["containerStatuses"][0]["state"]["terminated"].clone();
     let report = node
@@ -153,7 +152,7 @@ async fn ends_are_told_apart_and_logs_of_before_are_kept() {
 #[tokio::test(flavor = "multi_thread")]
 async fn containers_of_a_pod_share_its_network_and_volumes() {
     let dir = tempfile::tempdir().expect("a directory");
-    let mut node = Node::start("agents-several", "10.213.13.0/24", dir.path()).await;
+    let mut node = Node::start("agents-several", dir.path()).await;
     let spec = json!({
         "initContainers": [{
             "name": "setup", "image": IMAGE, "command": ["sh", "-c", "echo -n from-init > /shared/index.html"],
@@ -180,7 +179,7 @@ async fn containers_of_a_pod_share_its_network_and_volumes() {
         ],
     });
     node.control
-        .put(vec![config("settings", "one"), pod("both", spec.clone())]);
+        .put(vec![config("settings", "one"), node.pod("both", spec.clone())]);
     let report = node.ready("both").await;
     assert_eq!(
         node.exec(&report, 1, "wget -qO- http://127.0.0.1:8080/index.html"),
@@ -209,31 +208,32 @@ async fn containers_of_a_pod_share_its_network_and_volumes() {
         .await;
     assert_eq!(id(&again, 0), id(&report, 0));
     assert_ne!(id(&again, 1), id(&report, 1));
-    node.control.put(vec![deleting(&pod("both", spec), 2)]);
+    node.control.put(vec![deleting(&node.pod("both", spec), 2)]);
     node.until("it has ended", "both", |report| report.terminated).await;
     assert!(node.all().is_empty());
-    node.control.remove(&["uid-both".into()]);
+    node.control.remove(&[node.uid("both")]);
+    let files = dir.path().join("pods").join(&*node.uid("both").0);
     for _ in 0..200 {
-        if !dir.path().join("pods/uid-both").exists() {
+        if !files.exists() {
             break;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert!(
-        !dir.path().join("pods/uid-both").exists(),
-        "its directory is gone with it"
-    );
+    assert!(!files.exists(), "its directory is gone with it");
     node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_range_in_use_is_refused_by_name() {
     let dir = tempfile::tempdir().expect("a directory");
-    let mut node = Node::start("agents-range", "10.213.14.0/24", dir.path()).await;
+    let mut node = Node::start("agents-range", dir.path()).await;
     let second = tempfile::tempdir().expect("a directory");
     let overlapping = Options {
         docker: socket(),
-        ..options("10.213.14.128/25", Some(second.path().to_owned()))
+        ..options(
+            &format!("{}128/25", node.range.prefix()),
+            Some(second.path().to_owned()),
+        )
     };
     let refused = agents::start(
         overlapping,
@@ -244,12 +244,13 @@ async fn a_range_in_use_is_refused_by_name() {
     .await;
     let error = refused.expect_err("the range is taken").to_string();
     assert!(
-        error.contains(&node.network) && error.contains("10.213.14.0/24"),
+        error.contains(&node.network) && error.contains(&node.options.pod_range),
         "{error}"
     );
+    let unused = Range::take();
     let same_dir = Options {
         docker: socket(),
-        ..options("10.213.15.0/24", Some(dir.path().to_owned()))
+        ..options(&unused.pods(), Some(dir.path().to_owned()))
     };
     let refused = agents::start(
         same_dir,

@@ -64,11 +64,14 @@ pub fn object(value: Value) -> Object {
 
 /// A pod of the namespace `test`.
 pub fn pod(name: &str, spec: Value) -> Object {
-    let mut spec = spec;
+    pod_of(&format!("uid-{name}"), name, spec)
+}
+
+pub fn pod_of(uid: &str, name: &str, mut spec: Value) -> Object {
     spec["nodeName"] = "node".into();
     object(json!({
         "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": name, "namespace": "test", "uid": format!("uid-{name}"), "labels": {"app": name}},
+        "metadata": {"name": name, "namespace": "test", "uid": uid, "labels": {"app": name}},
         "spec": spec,
     }))
 }
