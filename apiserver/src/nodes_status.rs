@@ -156,7 +156,7 @@ pub(crate) async fn take(front: &Front, node: &str, batch: Vec<PodReport>) -> Re
 
 fn key_of(write: &Write) -> Key {
     match &write.op {
-        Op::Create(object) | Op::Replace(object) => object.key(),
+        Op::Create(object) | Op::Replace(object) | Op::Retire { object, .. } => object.key(),
         Op::Status { key, .. } | Op::Bind { key, .. } | Op::Remove { key } => key.clone(),
     }
 }

@@ -6,7 +6,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use schemas::{Key, Now, now::Clock};
+use schemas::{Key, Now, event::EventSpec, now::Clock};
 use store::{Change, Scope, Store, Watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +22,8 @@ use crate::{
     plan::{Plan, Reason, Step},
     pod_garbage,
     queue::{Controller, Queue, Work},
-    release, replicaset, report, scheduler,
+    release, replicaset, report,
+    scheduler::{self, cluster::Cluster},
 };
 
 /// How many plans run side by side.
@@ -57,7 +58,8 @@ enum World {
     Deployment(deployment::World),
     ReplicaSet(replicaset::World),
     DaemonSet(daemonset::World),
-    Scheduler(scheduler::World),
+    /// The scheduler's copy is out with its plan and comes back with what is left of it.
+    Scheduler(Box<Cluster>),
     Garbage(garbage::World),
     Nodes(nodes::World),
     PodGarbage(pod_garbage::World),
@@ -67,20 +69,25 @@ enum World {
 }
 
 impl World {
-    fn plan(self, now: Now, ids: &mut Ids) -> Plan {
-        match self {
+    /// The plan, and the scheduler's copy where it was the scheduler's.
+    fn plan(self, now: Now, ids: &mut Ids) -> (Plan, Option<Box<Cluster>>) {
+        let plan = match self {
             Self::Namespace(world) => namespace::plan(&world, now, ids),
             Self::Release(world) => release::plan(&world, now, ids),
             Self::Deployment(world) => deployment::plan(&world, now, ids),
             Self::ReplicaSet(world) => replicaset::plan(&world, now, ids),
             Self::DaemonSet(world) => daemonset::plan(&world, now, ids),
-            Self::Scheduler(world) => scheduler::plan(&world, now),
+            Self::Scheduler(mut cluster) => {
+                let plan = scheduler::plan(&mut cluster, now);
+                return (plan, Some(cluster));
+            }
             Self::Garbage(world) => garbage::plan(&world, now),
             Self::Nodes(world) => nodes::plan(&world, now),
             Self::PodGarbage(world) => pod_garbage::plan(&world, now),
             Self::Events(world) => events::plan(&world, now, ids),
             Self::Report(plan) => plan,
-        }
+        };
+        (plan, None)
     }
 }
 
@@ -91,6 +98,7 @@ struct Finished {
     plan: Plan,
     noted_health: bool,
     outcome: Result<Done, Failure>,
+    cluster: Option<Box<Cluster>>,
 }
 
 /// Why the loop ended.
@@ -140,7 +148,7 @@ impl Driver {
         let now = self.clock.now();
         let version = {
             let view = self.store.view();
-            self.index = Index::build(&view, self.store.desired(), now);
+            self.index = Index::build(&view, self.store.desired(), self.options.seed, now);
             self.queue = Queue::default();
             for work in self.index.everything(&view) {
                 self.queue.add(work);
@@ -277,7 +285,7 @@ impl Driver {
             let store = self.store.clone();
             let mut ids = self.ids.fork();
             self.running.spawn(async move {
-                let mut plan = world.plan(now, &mut ids);
+                let (mut plan, cluster) = world.plan(now, &mut ids);
                 let noted_health = plan.steps.iter().any(|step| matches!(step, Step::MarkHealthy(_)));
                 let outcome = execute::execute(&store, &mut plan).await;
                 Finished {
@@ -286,6 +294,7 @@ impl Driver {
                     plan,
                     noted_health,
                     outcome,
+                    cluster,
                 }
             });
         }
@@ -311,7 +320,7 @@ impl Driver {
                 let failure = self.failures.get(works.first()?).cloned();
                 World::DaemonSet(observe::daemon_set(&view, &self.index, key, failure)?)
             }
-            Controller::Scheduler => World::Scheduler(observe::scheduler(&view, &mut self.index)),
+            Controller::Scheduler => World::Scheduler(self.index.desk.take(now.monotonic)?),
             Controller::Garbage => World::Garbage(observe::garbage(&view, key)?),
             Controller::Nodes => World::Nodes(observe::nodes(&view, &self.index, &self.store.heartbeats(), now)),
             Controller::PodGarbage => World::PodGarbage(observe::pod_garbage(&view, &mut self.index, now)),
@@ -330,9 +339,16 @@ impl Driver {
             plan,
             noted_health,
             outcome,
+            cluster,
         } = finished;
         let now = self.clock.now();
         self.queue.done(controller, works.clone());
+        if let Some(cluster) = cluster {
+            self.index.desk.put_back(cluster);
+            if self.index.desk.has_work(now.monotonic) {
+                self.queue.add(Work::all(Controller::Scheduler));
+            }
+        }
         if controller == Controller::Release {
             self.note_release(&works, &plan, &outcome);
         }
@@ -352,8 +368,12 @@ impl Driver {
             }
             Err(failure) => {
                 self.fail(controller, works.clone(), &failure, now);
-                // Warnings are about what was seen, not about what the steps would have done.
-                self.tell(plan.notes.into_iter().filter(|note| note.warning).collect(), now);
+                // Warnings are about what was seen, not about what the steps would have done. Pods are
+                // bound first: of those that were, it is told.
+                let bound =
+                    |note: &EventSpec| note.reason == scheduler::SCHEDULED && !failure.failed.contains(&note.involved);
+                let told = plan.notes.into_iter().filter(|note| note.warning || bound(note));
+                self.tell(told.collect(), now);
             }
         }
         if let Some(delay) = plan.requeue_after {
@@ -384,9 +404,6 @@ impl Driver {
             Retry::Moved => tracing::debug!(controller = log.0, error = log.1, "the world moved on"),
             Retry::Transient => tracing::warn!(controller = log.0, error = log.1, "will be tried again"),
             Retry::Stalled => tracing::warn!(controller = log.0, error = log.1, "was refused"),
-        }
-        if controller == Controller::Scheduler {
-            self.index.retry_parked = true;
         }
         for work in works {
             // In a batch only what failed is to be done again.
@@ -448,7 +465,7 @@ impl Driver {
         }
     }
 
-    fn tell(&mut self, notes: Vec<schemas::event::EventSpec>, now: Now) {
+    fn tell(&mut self, notes: Vec<EventSpec>, now: Now) {
         if !notes.is_empty() {
             self.pending.add(notes, now);
             self.queue.add(Work::all(Controller::Events));

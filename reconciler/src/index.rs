@@ -24,7 +24,10 @@ use crate::{
     release::{self, autoscaling, waves},
     removals::Removals,
     revision,
-    scheduler::cluster::Cluster,
+    scheduler::{
+        desk::{self, Desk, News},
+        node::Facts,
+    },
 };
 
 /// The cache.
@@ -39,8 +42,6 @@ pub(crate) struct Index {
     pub(crate) removals: Removals,
     /// What autoscalers scale.
     pub(crate) scaled: autoscaling::Scaled,
-    /// A node has registered once.
-    pub(crate) had_node: bool,
     waves: BTreeMap<i64, BTreeSet<Key>>,
     /// Pods and ReplicaSets that nobody controls, by namespace.
     strays: FxHashMap<(Kind, Arc<str>), BTreeSet<Key>>,
@@ -51,9 +52,9 @@ pub(crate) struct Index {
     missing: BTreeMap<Arc<str>, Duration>,
     failures: Failures,
     pub(crate) taints: nodes::Seen,
-    pub(crate) cluster: Cluster,
-    /// Pods that did not fit may fit now.
-    pub(crate) retry_parked: bool,
+    /// What each node that is there offers.
+    pub(crate) nodes: BTreeMap<Arc<str>, Arc<Facts>>,
+    pub(crate) desk: Desk,
 }
 
 use map::is_garbage;
@@ -63,11 +64,16 @@ pub(crate) type Touched = Vec<Work>;
 
 impl Index {
     /// The cache of all that is there now. Pods that are ready are taken at their word how long.
-    pub(crate) fn build(view: &View<'_>, desired: Arc<Desired>, now: Now) -> Self {
+    pub(crate) fn build(view: &View<'_>, desired: Arc<Desired>, seed: u64, now: Now) -> Self {
         let mut index = Self {
-            retry_parked: true,
+            desk: Desk::seeded(seed),
             ..Self::default()
         };
+        // What pods are read with has to be there before them.
+        let before_pods = desk::KINDS.iter().filter(|kind| **kind != Kind::Pod);
+        for object in before_pods.flat_map(|kind| view.list(*kind, None)) {
+            index.tell_scheduler(&object.key(), None, Some(object));
+        }
         let mut touched = Vec::new();
         let mut leaving = Vec::new();
         for info in schemas::kind::KINDS {
@@ -222,6 +228,10 @@ impl Index {
         if moved {
             touched.push(Work::all(Controller::Report));
         }
+        if desk::KINDS.contains(&key.kind) {
+            self.tell_scheduler(key, old, new);
+            self.touch_scheduler(now, touched);
+        }
         match key.kind {
             Kind::Pod => self.take_pod(key, old, new, now, touched),
             Kind::ReplicaSet | Kind::ControllerRevision => self.take_stray(key, new),
@@ -252,6 +262,26 @@ impl Index {
         }
     }
 
+    fn touch_scheduler(&self, now: Now, touched: &mut Touched) {
+        if self.desk.has_work(now.monotonic) {
+            touched.push(Work::all(Controller::Scheduler));
+        }
+    }
+
+    fn tell_scheduler(&mut self, key: &Key, old: Option<&Arc<Object>>, new: Option<&Arc<Object>>) {
+        let before = old.map(|old| old.uid());
+        let after = new.map(|new| new.uid());
+        let mut tell = |uid: &Uid, object: Option<&Arc<Object>>| {
+            self.desk.tell(News::Object(key.clone(), uid.clone(), object.cloned()));
+        };
+        if let Some(before) = before.filter(|before| after.as_ref() != Some(before)) {
+            tell(&before, None);
+        }
+        if let Some(after) = after {
+            tell(&after, new);
+        }
+    }
+
     fn take_stray(&mut self, key: &Key, new: Option<&Arc<Object>>) {
         let place = (key.kind, key.namespace.clone().unwrap_or_else(|| "".into()));
         if new.is_some_and(|new| new.controller().is_none()) {
@@ -278,15 +308,7 @@ impl Index {
         if let Some(old) = old
             && old.uid() != uid
         {
-            self.cluster.put_pod(key, &old.uid(), None);
             self.ready_since.remove(&old.uid());
-        }
-        if self.cluster.put_pod(key, &uid, new) {
-            self.retry_parked = true;
-            touched.push(Work::all(Controller::Scheduler));
-        }
-        if self.cluster.pending().get(key).is_some_and(|pending| !pending.parked) {
-            touched.push(Work::all(Controller::Scheduler));
         }
         if let Some(new) = new
             && pods::phase(new) == "Failed"
@@ -312,26 +334,27 @@ impl Index {
             self.finished.remove(&place);
         }
         if let Some(node) = new.and_then(|new| new.node.as_ref())
-            && !self.cluster.has_node(node)
+            && !self.nodes.contains_key(node)
             && !self.missing.contains_key(node)
         {
             self.missing.insert(node.clone(), now.monotonic);
-            self.had_node = true;
             touched.push(Work::all(Controller::PodGarbage));
         }
     }
 
     fn take_node(&mut self, view: &View<'_>, key: &Key, new: Option<&Arc<Object>>, now: Now, touched: &mut Touched) {
-        self.had_node = true;
-        let before = self.cluster.facts_of(&key.name).cloned();
-        if self.cluster.put_node(&key.name, new.map(|new| &**new)) {
-            self.retry_parked = true;
-            touched.push(Work::all(Controller::Scheduler));
-            let after = self.cluster.facts_of(&key.name);
+        let after = new.map(|new| Arc::new(Facts::of(new)));
+        let before = match &after {
+            Some(facts) => self.nodes.insert(key.name.clone(), facts.clone()),
+            None => self.nodes.remove(&key.name),
+        };
+        if before != after {
             let minding = view
                 .list(Kind::DaemonSet, None)
-                .filter(|set| daemonset::minds(set, before.as_deref(), after.map(|after| &**after)));
+                .filter(|set| daemonset::minds(set, before.as_deref(), after.as_deref()));
             touched.extend(minding.map(|set| Work::new(Controller::DaemonSets, set.key())));
+            self.desk.tell(News::Node(key.name.clone(), after));
+            self.touch_scheduler(now, touched);
         }
         if new.is_some() {
             self.missing.remove(&key.name);

@@ -14,7 +14,7 @@ use crate::{
     ids::Ids,
     plan::{Plan, Step},
     pods, replicaset, revision,
-    scheduler::cluster::Facts,
+    scheduler::node::Facts,
 };
 
 pub(crate) struct Simulation {
@@ -87,7 +87,7 @@ impl Simulation {
     fn write(&mut self, write: &Write) {
         self.version += 1;
         let key = match &write.op {
-            Op::Create(object) | Op::Replace(object) => object.key(),
+            Op::Create(object) | Op::Replace(object) | Op::Retire { object, .. } => object.key(),
             Op::Status { key, .. } | Op::Bind { key, .. } | Op::Remove { key } => key.clone(),
         };
         let old = self.objects.get(&key).cloned();
@@ -111,6 +111,10 @@ impl Simulation {
                 let changed = old.body.hash() != object.body.hash();
                 new.meta.generation = Some(old.meta.generation.unwrap_or(1) + i64::from(changed));
                 new.body = object.body.clone();
+            }
+            Op::Retire { object, status } => {
+                new.meta = object.meta.clone();
+                new.status = Some(status.clone());
             }
             Op::Status { status, .. } => new.status = Some(status.clone()),
             Op::Bind { node, status, .. } => {

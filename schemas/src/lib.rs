@@ -18,6 +18,7 @@ pub mod now;
 pub mod object;
 pub mod openapi;
 pub mod patch;
+pub mod priority;
 pub mod quantity;
 pub mod report;
 pub mod selector;

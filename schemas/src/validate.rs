@@ -13,6 +13,7 @@ mod meta;
 pub(crate) mod path;
 mod pod;
 mod policy;
+mod scheduling;
 mod service;
 pub(crate) mod structure;
 mod values;

@@ -203,6 +203,7 @@ pub(crate) fn weight(write: &Write) -> usize {
     };
     match &write.op {
         Op::Create(new) | Op::Replace(new) => object(new),
+        Op::Retire { object: new, status } => object(new) + size(status),
         Op::Status { status, .. } => 100 + size(status),
         Op::Bind { status, .. } => 100 + status.as_deref().map_or(0, size),
         Op::Remove { .. } => 1000,

@@ -10,7 +10,7 @@ use schemas::{
 };
 use serde_json::Value;
 
-use crate::scheduler::{cluster::Facts, filter};
+use crate::scheduler::{filter, node::Facts};
 
 /// What a node is to a DaemonSet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
