@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Options, daemonset, deployment, events,
+    Options, admission, daemonset, deployment, events,
     execute::{self, Done, Failure, Retry},
     garbage,
     ids::Ids,
@@ -284,10 +284,15 @@ impl Driver {
             };
             let store = self.store.clone();
             let mut ids = self.ids.fork();
+            let priorities = self.index.priorities.clone();
             self.running.spawn(async move {
                 let (mut plan, cluster) = world.plan(now, &mut ids);
                 let noted_health = plan.steps.iter().any(|step| matches!(step, Step::MarkHealthy(_)));
-                let outcome = execute::execute(&store, &mut plan).await;
+                let refused = admission::admit(&mut plan, &priorities);
+                let outcome = match (execute::execute(&store, &mut plan).await, refused) {
+                    (Ok(_), Some(refused)) => Err(refused),
+                    (outcome, _) => outcome,
+                };
                 Finished {
                     controller,
                     works,

@@ -13,7 +13,7 @@ use std::{
 
 use jiff::Timestamp;
 use rustc_hash::FxHashMap;
-use schemas::{Key, Kind, Now, Object, Uid, Unit};
+use schemas::{Key, Kind, Now, Object, Uid, Unit, priority::Priorities};
 use store::{Change, Desired, View};
 
 use crate::{
@@ -55,6 +55,8 @@ pub(crate) struct Index {
     /// What each node that is there offers.
     pub(crate) nodes: BTreeMap<Arc<str>, Arc<Facts>>,
     pub(crate) desk: Desk,
+    /// The classes of priority, for pods that are made.
+    pub(crate) priorities: Arc<Priorities>,
 }
 
 use map::is_garbage;
@@ -251,6 +253,9 @@ impl Index {
                 }
             }
             Kind::Node => self.take_node(view, key, new, now, touched),
+            Kind::PriorityClass => {
+                Arc::make_mut(&mut self.priorities).put(&key.name, new.map(Arc::as_ref));
+            }
             Kind::HorizontalPodAutoscaler => {
                 for target in self.scaled.take(old, new) {
                     if self.desired.rows.contains_key(&target) {
