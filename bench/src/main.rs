@@ -9,6 +9,7 @@ mod compose;
 mod plain;
 mod process;
 mod push;
+mod scheduler;
 mod swarm;
 mod table;
 mod towline;
@@ -19,15 +20,18 @@ use clap::Parser;
 
 /// What to measure and how often.
 #[derive(Debug, Parser)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Rounds per figure
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// The Docker socket that bare Docker, compose and Towline share
     #[arg(long, default_value = "/var/run/docker.sock", env = "TOWLINE_DOCKER")]
     docker: PathBuf,
-    /// The towline binary
-    #[arg(long)]
+    /// The towline binary; scripts/bench names the one that was built
+    #[arg(long, default_value = "towline")]
     towline: PathBuf,
     /// Manifests in the large repository
     #[arg(long, default_value_t = 10_000)]
@@ -40,6 +44,13 @@ pub(crate) struct Arguments {
     only_push: bool,
 }
 
+/// What is measured apart from the peers.
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Measure the scheduler alone, in decisions a second
+    Scheduler(scheduler::Arguments),
+}
+
 /// The image that every peer starts.
 pub(crate) const IMAGE: &str = "towline.local/web:1";
 /// Its next version, for rolling updates.
@@ -47,6 +58,9 @@ pub(crate) const IMAGE_2: &str = "towline.local/web:2";
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
+    if let Some(Command::Scheduler(arguments)) = &arguments.command {
+        return scheduler::run(arguments);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     // What runs cleans up when it is dropped, also when someone has seen enough.
     runtime.block_on(async {
