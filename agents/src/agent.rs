@@ -35,6 +35,7 @@ use crate::{
     reporter::Reporter,
     reporting::back_off,
     runtime::{ContainerId, Found, RuntimeEvent},
+    sampling::Running,
     sessions::LogQuestion,
     state::Head,
     volumes,
@@ -79,6 +80,10 @@ pub(crate) enum Message {
         question: LogQuestion,
         reply: oneshot::Sender<Result<ContainerId, SessionRefusal>>,
     },
+    /// The running containers are to be measured.
+    ListRunning {
+        reply: oneshot::Sender<Vec<Running>>,
+    },
     /// What the server knows of pods that it was asked about.
     Fates {
         asked: Vec<Uid>,
@@ -122,6 +127,8 @@ pub(crate) struct Agent {
     /// Containers with this agent's labels whose pod is not known at all.
     pub(crate) strays: BTreeMap<ContainerId, Container>,
     pub(crate) disputes: Disputes,
+    /// Volumes whose removal is under way.
+    pub(crate) removing: BTreeSet<Uid>,
     pub(crate) dirty: BTreeSet<Uid>,
     pub(crate) timers: BinaryHeap<Reverse<(Duration, Uid)>>,
     /// Whether the runtime can be reached; if not, nothing is known and nothing is done.
@@ -151,6 +158,7 @@ impl Agent {
             entries: BTreeMap::new(),
             strays: BTreeMap::new(),
             disputes: Disputes::default(),
+            removing: BTreeSet::new(),
             dirty: BTreeSet::new(),
             timers: BinaryHeap::new(),
             runtime_there: false,
@@ -231,6 +239,9 @@ impl Agent {
             }
             Message::FindLog { question, reply } => {
                 let _ = reply.send(self.find_log(&question));
+            }
+            Message::ListRunning { reply } => {
+                let _ = reply.send(self.running());
             }
             Message::Fates { asked, told } => self.fates(&asked, told),
             Message::Settle { uid, order, reply } => {

@@ -111,6 +111,10 @@ impl Admission {
         self.0.send_replace(admitted);
     }
 
+    pub(crate) fn is_given(&self) -> bool {
+        *self.0.borrow()
+    }
+
     /// Waits until the agent is admitted.
     pub(crate) async fn given(&self) {
         // The sender is here, so the wait ends with the admission alone.

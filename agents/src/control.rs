@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use schemas::node::{
-    Frame, Heartbeat, Identity, Missing, PodReport, Position, Registered, Registration, SessionRequest, Told,
+    Frame, Heartbeat, Identity, Missing, PodReport, Position, Registered, Registration, SessionRequest, Stats, Told,
 };
 
 /// Why the server could not be told or asked something.
@@ -56,6 +56,8 @@ pub trait ControlPlane: Send + Sync + 'static {
     ) -> Result<BoxStream<'static, Result<Frame, ControlError>>, ControlError>;
     async fn report(&self, reports: &[PodReport]) -> Result<(), ControlError>;
     async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<(), ControlError>;
+    /// Tells what the node and its containers use.
+    async fn stats(&self, stats: &Stats) -> Result<(), ControlError>;
     /// Asks what became of pods that a snapshot lacks.
     async fn fates(&self, missing: &[Missing]) -> Result<Vec<Told>, ControlError>;
     /// Opens the second connection, on which the server asks for logs and the like.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use k8s_openapi::api::core::v1::{Container as ContainerSpec, EnvVarSource, ResourceFieldSelector};
-use schemas::{Key, Kind, Object, quantity::Quantity};
+use schemas::{Key, Kind, Object, Part, Shared, quantity::Quantity};
 use serde_json::Value;
 
 use crate::{pod::Pod, resources};
@@ -95,7 +95,7 @@ fn decode(text: &str) -> Vec<u8> {
 /// When there is no such field.
 pub(crate) fn field(pod: &Pod, place: &Place, path: &str) -> Result<String, ConfigError> {
     let meta = &pod.object.meta;
-    let all = |map: &Option<BTreeMap<String, String>>| {
+    let all = |map: &Option<Shared<BTreeMap<String, String>>>| {
         let lines: Vec<String> = map
             .iter()
             .flatten()
@@ -108,7 +108,7 @@ pub(crate) fn field(pod: &Pod, place: &Place, path: &str) -> Result<String, Conf
             .and_then(|rest| rest.strip_prefix("['"))
             .and_then(|rest| rest.strip_suffix("']"))
     };
-    let at = |map: &Option<BTreeMap<String, String>>, key: &str| {
+    let at = |map: &Option<Shared<BTreeMap<String, String>>>, key: &str| {
         map.as_ref().and_then(|map| map.get(key)).cloned().unwrap_or_default()
     };
     Ok(match path {
@@ -290,7 +290,7 @@ fn services(pod: &Pod, objects: &Objects) -> Vec<(String, String)> {
         .collect();
     services.sort_by(|a, b| a.name().cmp(b.name()));
     for service in services {
-        let Some(spec) = service.body.value().get("spec") else {
+        let Some(spec) = service.body.at("spec").map(Part::value) else {
             continue;
         };
         let address = spec["clusterIP"].as_str().unwrap_or("");

@@ -83,8 +83,18 @@ impl<F: Fn(Update) + Send + Sync> Execution<F> {
                     () = self.cancel.cancelled() => return End::Cancelled,
                 }
             }
+            let mut creating = None;
+            if matches!(step.action, Action::Create { .. }) {
+                let host = self.host.clone();
+                tokio::select! {
+                    acquired = host.acquire_create() => creating = acquired,
+                    () = self.cancel.cancelled() => return End::Cancelled,
+                }
+            }
             let started = matches!(step.action, Action::Start { .. });
-            match self.step(&step).await {
+            let done = self.step(&step).await;
+            drop(creating);
+            match done {
                 Ok(()) => {}
                 Err(Failure::Told) => {
                     return match step.action {

@@ -13,7 +13,8 @@ use schemas::now::Clock;
 use tokio::sync::mpsc;
 
 use crate::runtime::{
-    ContainerId, CreateRequest, ExecResult, Exit, Found, Image, Life, NetworkFound, RuntimeError, RuntimeEvent,
+    ContainerId, CreateRequest, ExecResult, Exit, Found, Image, Life, Machine, NetworkFound, RuntimeError,
+    RuntimeEvent, Usage,
 };
 
 /// The operations that can be made to fail.
@@ -59,6 +60,36 @@ impl Default for FakeOptions {
             cpus: 16,
             memory: 64 << 30,
             all_images: true,
+        }
+    }
+}
+
+/// What each container of an image uses.
+#[derive(Clone, Copy, Debug, Default)]
+struct Load {
+    /// CPU in thousandths of a core, since when (monotonic), and what it was before.
+    milli: u64,
+    since: Duration,
+    before: u64,
+    memory: u64,
+}
+
+impl Load {
+    /// The load that follows this one.
+    fn next(self, milli: u64, memory: u64, now: Duration) -> Self {
+        Self {
+            milli,
+            since: now,
+            before: self.usage(now).cpu,
+            memory,
+        }
+    }
+
+    fn usage(self, now: Duration) -> Usage {
+        let nanos = u64::try_from(now.saturating_sub(self.since).as_nanos()).unwrap_or(u64::MAX);
+        Usage {
+            cpu: self.before + nanos.saturating_mul(self.milli) / 1000,
+            memory: self.memory,
         }
     }
 }
@@ -112,11 +143,16 @@ struct State {
     pullable: BTreeMap<String, Image>,
     behaviours: HashMap<String, Behaviour>,
     networks: Vec<NetworkFound>,
+    volumes: BTreeMap<String, BTreeMap<String, String>>,
     listeners: Vec<mpsc::UnboundedSender<RuntimeEvent>>,
     away: bool,
     faults: VecDeque<(Op, RuntimeError)>,
     counts: HashMap<&'static str, u64>,
     execs: VecDeque<ExecResult>,
+    loads: HashMap<String, Load>,
+    /// The node's own load, and what else is to be seen of it.
+    node_load: Load,
+    machine: Option<Machine>,
 }
 
 impl FakeRuntime {
@@ -184,6 +220,27 @@ impl FakeRuntime {
 
     pub fn set_behaviour(&self, reference: &str, behaviour: Behaviour) {
         self.state.lock().behaviours.insert(reference.to_owned(), behaviour);
+    }
+
+    /// Every container of an image uses this much from now on: CPU in thousandths of a core, memory in
+    /// bytes.
+    pub fn set_load(&self, reference: &str, milli: u64, memory: u64) {
+        let now = self.clock.now().monotonic;
+        let mut state = self.state.lock();
+        let load = state.loads.entry(reference.to_owned()).or_default();
+        *load = load.next(milli, memory, now);
+    }
+
+    /// The node as a whole uses this much from now on.
+    pub fn set_node_load(&self, milli: u64, memory: u64) {
+        let now = self.clock.now().monotonic;
+        let mut state = self.state.lock();
+        state.node_load = state.node_load.next(milli, memory, now);
+    }
+
+    /// The machine looks so from now on, but for what it uses; without this it has room for everything.
+    pub fn set_machine(&self, machine: Machine) {
+        self.state.lock().machine = Some(machine);
     }
 
     /// Keeps the requests that containers were made from, for [`FakeRuntime::request`].

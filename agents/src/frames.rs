@@ -154,8 +154,8 @@ impl Agent {
             let uid = self.put_pod(pod, &at.incarnation, true);
             // The store may have lost what was last reported of it.
             if let Some(entry) = uid.and_then(|uid| self.entries.get_mut(&uid)) {
-                let stored = entry.pod.object.status.as_deref();
-                if stored != Some(&entry.status_value()) && !entry.containers.is_empty() {
+                let stored = entry.pod.object.status.as_ref();
+                if stored != Some(&entry.status_value().into()) && !entry.containers.is_empty() {
                     entry.said = None;
                 }
                 entry.said_ended = false;
@@ -189,6 +189,10 @@ impl Agent {
             return;
         }
         let key = object.key();
+        if key.kind == Kind::PersistentVolume {
+            // Also one that is known already: the process before may have ended while it removed it.
+            self.volume_changed(&object);
+        }
         let changed = self
             .host
             .objects
@@ -203,11 +207,12 @@ impl Agent {
         self.config_changed(&key);
     }
 
-    /// A ConfigMap or Secret came or changed: who waited for it tries again, who has it mounted sees it.
+    /// A ConfigMap, a Secret or a claim came or changed: who waited for it tries again, who has it mounted
+    /// sees it.
     fn config_changed(&mut self, key: &Key) {
         let mut refresh = Vec::new();
         for (uid, entry) in &mut self.entries {
-            if entry.pod.key.namespace != key.namespace {
+            if key.namespace.is_some() && entry.pod.key.namespace != key.namespace {
                 continue;
             }
             for memory in entry.memory.containers.iter_mut().map(|(_, memory)| memory) {
@@ -244,7 +249,7 @@ impl Agent {
         if save && self.host.state.dir().is_some() {
             let mut object = pod.object.clone();
             if let Some(entry) = self.entries.get(&uid) {
-                object.status = Some(Arc::new(entry.status_value()));
+                object.status = Some(entry.status_value().into());
             }
             self.host.state.save(incarnation, &object);
         }
@@ -281,6 +286,7 @@ impl Agent {
             if key.kind == Kind::Pod {
                 self.let_go(&uid);
             } else {
+                self.volume_gone(&uid);
                 self.forget_object(&key);
             }
         }

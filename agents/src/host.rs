@@ -18,6 +18,7 @@ use crate::{
     observed::Owner,
     pod::Pod,
     podfiles::{self, NameService},
+    pressure::{Pressures, Thresholds},
     range::{Pool, RangeError},
     runtime::{Bind, Image, NetworkSpec, Runtime, RuntimeInfo},
     state::{State, private_dir, replace_file},
@@ -44,11 +45,16 @@ pub(crate) struct Host {
     pub boot_id: String,
     pub names: NameService,
     pub starts: Arc<Semaphore>,
+    /// One for each container that may be created at a time: fewer, see [`Self::acquire_create`].
+    pub creates: Arc<Semaphore>,
     /// A pull that shows no progress for this long has failed.
     pub pull_idle: Duration,
     /// Whether the routes of this machine are those of the runtime: not in a simulation.
     pub checks_routes: bool,
     pub least_oom_score: i64,
+    /// From where on the node is under pressure.
+    pub thresholds: Thresholds,
+    pub pressures: RwLock<Pressures>,
     /// CPU in thousandths and memory in bytes that pods may have.
     pub allocatable: RwLock<(i64, i64)>,
 }
@@ -68,6 +74,13 @@ impl Host {
     pub(crate) async fn acquire(self: Arc<Self>) -> Option<OwnedSemaphorePermit> {
         // The semaphore is never closed; without a permit a start goes on all the same.
         self.starts.clone().acquire_owned().await.ok()
+    }
+
+    /// Waits until one more container may be created. An engine makes the networks of starts one at a
+    /// time, so the first start should begin while others are still being created, and not wait until
+    /// all of them are.
+    pub(crate) async fn acquire_create(self: Arc<Self>) -> Option<OwnedSemaphorePermit> {
+        self.creates.clone().acquire_owned().await.ok()
     }
 
     /// # Errors

@@ -28,7 +28,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
 };
 use schemas::node::{
-    self, Frame, Heartbeat, Identity, Missing, PodReport, Registered, Registration, SessionRequest, Told,
+    self, Frame, Heartbeat, Identity, Missing, PodReport, Registered, Registration, SessionRequest, Stats, Told,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{net::TcpStream, sync::Mutex};
@@ -374,6 +374,10 @@ impl ControlPlane for HttpControl {
 
     async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<(), ControlError> {
         self.post("a heartbeat", "heartbeat", heartbeat).await.map(|_| ())
+    }
+
+    async fn stats(&self, stats: &Stats) -> Result<(), ControlError> {
+        self.post("figures", "stats", stats).await.map(|_| ())
     }
 
     async fn fates(&self, missing: &[Missing]) -> Result<Vec<Told>, ControlError> {

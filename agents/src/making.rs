@@ -234,9 +234,10 @@ impl<F: Fn(Update) + Send + Sync> Execution<F> {
         }
         let spec = self.spec(name)?;
         let dir = host.pod_dir(&pod.uid);
+        let claimed = self.mount_claims(name).await?;
         let volumes = {
             let objects = host.objects.read();
-            volumes::prepare(&pod, &objects, &place, dir.as_deref())
+            volumes::prepare(&pod, &objects, &place, dir.as_deref(), claimed)
         };
         let volumes = volumes.map_err(|error| {
             let message = error.to_string();

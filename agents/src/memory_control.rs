@@ -18,9 +18,10 @@ use schemas::{
     Kind, Object, Uid,
     node::{
         Fate, Frame, Gone, Heartbeat, History, Identity, Incarnation, Missing, PodReport, Registered, Registration,
-        SessionRequest, Term, Told,
+        SessionRequest, Stats, Term, Told,
     },
 };
+use serde_json::Value;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
@@ -64,6 +65,8 @@ struct Inner {
     latest: HashMap<Uid, PodReport>,
     heartbeat: Option<Heartbeat>,
     registration: Option<Registration>,
+    stats: Vec<Stats>,
+    status: Option<Value>,
     /// What was asked of the server, in order, by its name.
     calls: Vec<&'static str>,
     answers: HashMap<String, oneshot::Sender<Result<Vec<u8>, SessionRefusal>>>,
@@ -92,6 +95,8 @@ impl MemoryControl {
             latest: HashMap::new(),
             heartbeat: None,
             registration: None,
+            stats: Vec::new(),
+            status: None,
             calls: Vec::new(),
             answers: HashMap::new(),
         };
@@ -242,6 +247,18 @@ impl MemoryControl {
         self.inner.lock().registration.clone()
     }
 
+    /// The node's status, as it was told last.
+    #[must_use]
+    pub fn status_seen(&self) -> Option<Value> {
+        self.inner.lock().status.clone()
+    }
+
+    /// The figures that were told, in order.
+    #[must_use]
+    pub fn stats_seen(&self) -> Vec<Stats> {
+        self.inner.lock().stats.clone()
+    }
+
     /// The names of the calls that came, in order.
     #[must_use]
     pub fn calls(&self) -> Vec<&'static str> {
@@ -363,6 +380,7 @@ impl ControlPlane for MemoryControl {
         }
         let mut inner = self.enter("register")?;
         inner.registration = Some(registration.clone());
+        inner.status = Some(registration.status.clone());
         Ok(Registered {
             cluster: self.cluster.clone(),
             uid: "node".into(),
@@ -407,8 +425,19 @@ impl ControlPlane for MemoryControl {
     }
 
     async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<(), ControlError> {
-        self.enter("heartbeat")?.heartbeat = Some(heartbeat.clone());
+        {
+            let mut inner = self.enter("heartbeat")?;
+            if let Some(status) = &heartbeat.status {
+                inner.status = Some(status.clone());
+            }
+            inner.heartbeat = Some(heartbeat.clone());
+        }
         self.changed.notify_waiters();
+        Ok(())
+    }
+
+    async fn stats(&self, stats: &Stats) -> Result<(), ControlError> {
+        self.enter("stats")?.stats.push(stats.clone());
         Ok(())
     }
 

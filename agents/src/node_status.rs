@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::{
     host::Host,
+    pressure::{self, Pressures},
     runtime::{Image, RuntimeInfo},
 };
 
@@ -37,8 +38,6 @@ pub(crate) fn status(host: &Host, info: Option<&RuntimeInfo>, runtime_there: boo
         addresses.push(json!({"type": "InternalIP", "address": ip.to_string()}));
     }
     addresses.push(json!({"type": "Hostname", "address": &*host.node_name}));
-    // The server knows when a condition last changed.
-    let condition = |kind: &str, status: &str, reason: &str, message: &str| json!({"type": kind, "status": status, "reason": reason, "message": message});
     let ready = if runtime_there {
         condition(
             "Ready",
@@ -54,6 +53,11 @@ pub(crate) fn status(host: &Host, info: Option<&RuntimeInfo>, runtime_there: boo
             "the container runtime cannot be reached",
         )
     };
+    let mut conditions: Vec<Value> = pressure::Kind::ALL
+        .into_iter()
+        .map(|kind| pressure_condition(&host.pressures.read(), kind))
+        .collect();
+    conditions.push(ready);
     let version = env!("CARGO_PKG_VERSION");
     let mut images: Vec<&Image> = images.iter().collect();
     images.sort_by_key(|image| std::cmp::Reverse(image.size));
@@ -70,12 +74,7 @@ pub(crate) fn status(host: &Host, info: Option<&RuntimeInfo>, runtime_there: boo
         "capacity": resources(info.memory),
         "allocatable": resources(memory),
         "addresses": addresses,
-        "conditions": [
-            condition("MemoryPressure", "False", "AgentHasSufficientMemory", "there is memory left"),
-            condition("DiskPressure", "False", "AgentHasNoDiskPressure", "there is disk space left"),
-            condition("PIDPressure", "False", "AgentHasSufficientPID", "there are process ids left"),
-            ready,
-        ],
+        "conditions": conditions,
         "nodeInfo": {
             "machineID": host.machine_id,
             "systemUUID": host.machine_id,
@@ -90,4 +89,36 @@ pub(crate) fn status(host: &Host, info: Option<&RuntimeInfo>, runtime_there: boo
         },
         "images": images,
     })
+}
+
+/// The server knows when a condition last changed.
+fn condition(kind: &str, status: &str, reason: &str, message: &str) -> Value {
+    json!({"type": kind, "status": status, "reason": reason, "message": message})
+}
+
+fn pressure_condition(pressures: &Pressures, kind: pressure::Kind) -> Value {
+    let (name, short, enough, left) = match kind {
+        pressure::Kind::Memory => (
+            "MemoryPressure",
+            "AgentHasInsufficientMemory",
+            "AgentHasSufficientMemory",
+            "there is memory left",
+        ),
+        pressure::Kind::Disk => (
+            "DiskPressure",
+            "AgentHasDiskPressure",
+            "AgentHasNoDiskPressure",
+            "there is disk space left",
+        ),
+        pressure::Kind::Pid => (
+            "PIDPressure",
+            "AgentHasInsufficientPID",
+            "AgentHasSufficientPID",
+            "there are process ids left",
+        ),
+    };
+    match pressures.cause(kind) {
+        Some(cause) => condition(name, "True", short, cause),
+        None => condition(name, "False", enough, left),
+    }
 }

@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use crate::pressure::Thresholds;
+
 /// What an agent is told when it starts.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -28,6 +30,8 @@ pub struct Options {
     pub host_ip: Option<IpAddr>,
     pub cluster_dns: Option<IpAddr>,
     pub cluster_domain: String,
+    /// From where on the node is under pressure.
+    pub thresholds: Thresholds,
     /// Names the machine; read from the system where none is given.
     pub machine_id: Option<String>,
 }
@@ -47,9 +51,15 @@ impl Options {
             host_ip: None,
             cluster_dns: None,
             cluster_domain: "cluster.local".to_owned(),
+            thresholds: Thresholds::default(),
             machine_id: None,
         }
     }
+}
+
+/// How many containers are created at a time: a creation keeps a core busy.
+pub(crate) fn concurrent_creates() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from).max(2)
 }
 
 /// The address that this machine uses towards others: that of its default route.

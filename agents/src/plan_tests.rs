@@ -362,7 +362,7 @@ fn a_failed_init_container_ends_a_pod_that_never_restarts() {
 #[test]
 fn ended_pods_and_lost_containers_are_left_alone() {
     let mut ended = one("Always");
-    ended.object.status = Some(std::sync::Arc::new(json!({"phase": "Failed"})));
+    ended.object.status = Some(json!({"phase": "Failed"}).into());
     assert_eq!(short(&look(&ended, Wish::Run, &[], &Memory::default())), [""; 0]);
     let never = one("Never");
     let mut memory = Memory::default();

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::{Container as ContainerSpec, PodSpec};
-use schemas::{ContentHash, Key, Object, ObjectError, Uid};
+use schemas::{ContentHash, Key, Object, ObjectError, Part, Uid};
 use serde_json::{Value, json};
 
 use crate::observed::{Container, INFRA, Role};
@@ -123,21 +123,22 @@ impl Pod {
     /// `Succeeded` or `Failed` as the server has it: such a pod is never started again.
     #[must_use]
     pub(crate) fn stored_phase_is_final(&self) -> bool {
-        let phase = self.object.status.as_ref().and_then(|status| status.get("phase"));
-        matches!(phase.and_then(Value::as_str), Some("Succeeded" | "Failed"))
+        let phase = self.object.status.as_ref().and_then(|status| status.word("phase"));
+        matches!(phase, Some("Succeeded" | "Failed"))
     }
 
     /// Restarts that the server knows of, for a container whose dead ones were pruned.
     #[must_use]
     pub(crate) fn stored_restarts(&self, name: &str) -> Option<u32> {
         let status = self.object.status.as_ref()?;
-        let list = |field| status.get(field).and_then(Value::as_array).into_iter().flatten();
+        let list = |field| status.at(field).into_iter().flat_map(Part::items);
         let entry = list("containerStatuses")
             .chain(list("initContainerStatuses"))
-            .find(|entry| entry["name"] == name)?;
-        let known = entry.get("containerID").is_some_and(|id| id != "");
-        let count = entry["restartCount"]
-            .as_u64()
+            .find(|entry| entry.has("name", name))?;
+        let known = entry.get("containerID").is_some_and(|id| !id.is(""));
+        let count = entry
+            .get("restartCount")
+            .and_then(Part::int)
             .and_then(|count| u32::try_from(count).ok())?;
         known.then_some(count)
     }
@@ -146,13 +147,15 @@ impl Pod {
     /// never because this version reads or defaults it differently.
     #[must_use]
     pub(crate) fn spec_hash(&self, name: &str) -> String {
-        let spec = self.object.body.value().get("spec");
-        let entry = ["containers", "initContainers"]
+        let entry = ["spec/containers", "spec/initContainers"]
             .iter()
-            .filter_map(|list| spec?.get(*list)?.as_array())
-            .flatten()
-            .find(|entry| entry["name"] == name);
-        let hash = entry.map_or_else(|| ContentHash::of_bytes(name.as_bytes()), ContentHash::of);
+            .filter_map(|list| self.object.body.at(list))
+            .flat_map(Part::items)
+            .find(|entry| entry.has("name", name));
+        let hash = entry.map_or_else(
+            || ContentHash::of_bytes(name.as_bytes()),
+            |entry| ContentHash::of(&entry.value()),
+        );
         hash.to_string()[..16].to_owned()
     }
 

@@ -1,6 +1,6 @@
 //! What is said of a pod, and when: at once what somebody may be waiting for, the rest a little later.
 
-use std::{cmp::Reverse, sync::Arc, time::Duration};
+use std::{cmp::Reverse, time::Duration};
 
 use schemas::{
     Uid,
@@ -80,7 +80,7 @@ impl Agent {
         if self.host.state.dir().is_some() {
             // What was said of probes and times must outlive this process.
             let mut object = entry.pod.object.clone();
-            object.status = Some(Arc::new(report.status.clone()));
+            object.status = Some(report.status.clone().into());
             self.host.state.save(&entry.incarnation, &object);
         }
         self.reporter.push(report);

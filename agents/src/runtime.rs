@@ -2,7 +2,7 @@
 //!
 //! Everything above this trait is the same for both, so that the whole agent can be simulated.
 
-use std::{collections::BTreeMap, fmt, net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, net::Ipv4Addr, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -102,9 +102,10 @@ pub struct HostPort {
     pub host_port: u16,
 }
 
-/// A directory or file of the host inside a container.
+/// A directory or file of the host, or a named volume of the runtime, inside a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bind {
+    /// An absolute path, or the name of a volume.
     pub source: String,
     pub target: String,
     pub read_only: bool,
@@ -260,6 +261,22 @@ pub struct NetworkFound {
     pub labels: BTreeMap<String, String>,
 }
 
+/// A named volume as it shall be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeSpec {
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A named volume that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeFound {
+    /// Where it is on the host.
+    pub path: String,
+    /// It was made just now.
+    pub fresh: bool,
+}
+
 /// What the runtime says of itself and its machine.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RuntimeInfo {
@@ -275,6 +292,45 @@ pub struct RuntimeInfo {
     pub live_restore: bool,
     /// The directory of the runtime's data.
     pub root: String,
+}
+
+/// What a container or a machine used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Nanoseconds of CPU since it began.
+    pub cpu: u64,
+    /// Bytes of memory that cannot be taken back without harm: all but page cache that was not used for a
+    /// while.
+    pub memory: u64,
+}
+
+/// Room in a file system.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Space {
+    pub bytes: u64,
+    pub bytes_free: u64,
+    pub inodes: u64,
+    pub inodes_free: u64,
+}
+
+/// Processes and threads of a machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pids {
+    pub used: u64,
+    pub most: u64,
+}
+
+/// The machine that containers run on, as far as it can be looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Machine {
+    pub usage: Option<Usage>,
+    /// Bytes.
+    pub memory_available: Option<u64>,
+    /// Where the agent keeps the pods' volumes.
+    pub node_space: Option<Space>,
+    /// Where images are.
+    pub image_space: Option<Space>,
+    pub pids: Option<Pids>,
 }
 
 /// What runs containers. Each operation is idempotent as far as its name allows.
@@ -318,5 +374,15 @@ pub trait Runtime: Send + Sync + 'static {
     async fn networks(&self) -> Result<Vec<NetworkFound>, RuntimeError>;
     async fn create_network(&self, spec: &NetworkSpec) -> Result<(), RuntimeError>;
     async fn remove_network(&self, name: &str) -> Result<(), RuntimeError>;
+    /// Makes a named volume, if it is not there. One that is there without these labels is refused.
+    async fn ensure_volume(&self, spec: &VolumeSpec) -> Result<VolumeFound, RuntimeError>;
+    /// Removes a named volume with all that is in it, if it has these labels. One that is not there is
+    /// no error; one that a container uses is.
+    async fn remove_volume(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<(), RuntimeError>;
     async fn info(&self) -> Result<RuntimeInfo, RuntimeError>;
+
+    /// What each of these containers used so far, in their order; none for one of which nothing is known.
+    async fn usage(&self, ids: &[ContainerId]) -> Result<Vec<Option<Usage>>, RuntimeError>;
+    /// The machine; `data` is where the agent keeps the pods' volumes.
+    async fn machine(&self, data: Option<&Path>) -> Result<Machine, RuntimeError>;
 }

@@ -24,6 +24,7 @@ use crate::{
     range::{Pool, Range, RangeError},
     reporter::Reporter,
     runtime::NetworkSpec,
+    sampling::Sampler,
     state::{State, StateError},
     watch::{self, NetworkError, Watcher},
 };
@@ -149,9 +150,12 @@ async fn start_with(
             },
         },
         starts: Arc::new(Semaphore::new(options.concurrent_starts.max(1))),
+        creates: Arc::new(Semaphore::new(options::concurrent_creates())),
         pull_idle: options.pull_idle,
         checks_routes: real,
         least_oom_score: if real { options::least_oom_score() } else { -1000 },
+        thresholds: options.thresholds,
+        pressures: RwLock::default(),
         allocatable: RwLock::new((0, 0)),
     });
 
@@ -200,6 +204,13 @@ async fn start_with(
         registering: tokio::sync::Mutex::new(()),
         shutdown: shutdown.clone(),
     });
+    let sampler = Sampler {
+        host: host.clone(),
+        control: control.clone(),
+        tell: tell.clone(),
+        admission: admission.clone(),
+        shutdown: shutdown.clone(),
+    };
     let watcher = Watcher {
         host: host.clone(),
         tell,
@@ -208,11 +219,12 @@ async fn start_with(
         touches,
         shutdown: shutdown.clone(),
     };
-    let running = Running {
+    let mut running = Running {
         tasks: JoinSet::new(),
         node_uid,
         network: host.network.name.clone(),
     };
+    running.tasks.spawn(sampler.run());
     Ok(spawn(
         running,
         agent.run(inbox),

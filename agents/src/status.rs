@@ -243,7 +243,8 @@ fn ended(container: &Container, exit: &Exit) -> ContainerState {
         terminated: Some(ContainerStateTerminated {
             container_id: Some(format!("docker://{}", container.id)),
             exit_code: exit.code,
-            started_at: exit.started.map(Time),
+            // Docker writes the year 1 for a container that never started.
+            started_at: exit.started.filter(|at| at.as_second() > 0).map(Time),
             finished_at: Some(Time(exit.finished)),
             reason: Some(reason.to_owned()),
             message,

@@ -14,6 +14,7 @@ use crate::{
     pod::Pod,
     resources,
     runtime::{Bind, CreateRequest, HostPort, Network},
+    volumes::Location,
 };
 
 /// What a translation needs beyond the pod itself.
@@ -29,8 +30,8 @@ pub(crate) struct Inputs<'a> {
     pub address: Option<Ipv4Addr>,
     /// `hosts`, `hostname`, `resolv.conf` and the termination message, ready to mount.
     pub files: Vec<Bind>,
-    /// The path on the host of each of the pod's volumes.
-    pub volumes: &'a BTreeMap<String, String>,
+    /// Where each of the pod's volumes is.
+    pub volumes: &'a BTreeMap<String, Location>,
     /// The user that the image runs as.
     pub image_user: &'a str,
     /// The container whose process namespace is shared, for `shareProcessNamespace`.
@@ -266,11 +267,7 @@ fn mounts(
                 mount.name
             )));
         }
-        let source = if sub.is_empty() {
-            source.clone()
-        } else {
-            format!("{source}/{sub}")
-        };
+        let source = source.at(&sub);
         let propagation = match mount.mount_propagation.as_deref() {
             Some("HostToContainer") => Some("rslave"),
             Some("Bidirectional") => Some("rshared"),
@@ -279,11 +276,20 @@ fn mounts(
         binds.push(Bind {
             source,
             target: mount.mount_path.clone(),
-            read_only: mount.read_only == Some(true),
+            read_only: mount.read_only == Some(true) || is_read_only(inputs.pod, &mount.name),
             propagation,
         });
     }
     Ok(binds)
+}
+
+/// Whether the pod may only read a volume, whatever a mount of it says.
+fn is_read_only(pod: &Pod, volume: &str) -> bool {
+    let mut volumes = pod.spec.volumes.iter().flatten();
+    let claim = volumes
+        .find(|known| known.name == *volume)
+        .and_then(|known| known.persistent_volume_claim.as_ref());
+    claim.is_some_and(|claim| claim.read_only == Some(true))
 }
 
 #[cfg(test)]

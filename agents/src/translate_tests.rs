@@ -71,7 +71,7 @@ fn translate_as(pod: &Pod, objects: &Objects, image_user: &str) -> Result<Create
             read_only: false,
             propagation: None,
         }],
-        volumes: &BTreeMap::from([("data".to_owned(), "/state/data".to_owned())]),
+        volumes: &BTreeMap::from([("data".to_owned(), Location::Path("/state/data".to_owned()))]),
         image_user,
         infra: None,
     };

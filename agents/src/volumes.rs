@@ -41,12 +41,34 @@ pub(crate) enum VolumeError {
     Unsupported { volume: String },
 }
 
+/// Where a volume of a pod is.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Location {
+    /// A path on the host.
+    Path(String),
+    /// A named volume of Docker, and its path.
+    Docker { name: String, path: String },
+}
+
+impl Location {
+    /// What a container mounts: the volume, or something in it.
+    pub(crate) fn at(&self, sub: &str) -> String {
+        match (self, sub) {
+            (Self::Path(path), "") => path.clone(),
+            // By its name, so that Docker knows that it is used.
+            (Self::Docker { name, .. }, "") => name.clone(),
+            (Self::Path(path) | Self::Docker { path, .. }, sub) => format!("{path}/{sub}"),
+        }
+    }
+}
+
 /// The files of a projected volume, by path, with their mode.
 type Files = BTreeMap<String, (Vec<u8>, u32)>;
 
 const LINK: &str = "..data";
 
-/// Makes or refreshes every volume of a pod below `dir` and returns where each is on the host.
+/// Makes or refreshes every volume of a pod below `dir` and returns where each is on the host, with
+/// those of claims, which are made already.
 ///
 /// # Errors
 /// At the first volume that cannot be made.
@@ -55,12 +77,16 @@ pub(crate) fn prepare(
     objects: &Objects,
     place: &Place,
     dir: Option<&Path>,
-) -> Result<BTreeMap<String, String>, VolumeError> {
-    let mut paths = BTreeMap::new();
+    claimed: BTreeMap<String, Location>,
+) -> Result<BTreeMap<String, Location>, VolumeError> {
+    let mut paths = claimed;
     for volume in pod.spec.volumes.iter().flatten() {
         let name = &volume.name;
         if let Some(host) = &volume.host_path {
-            paths.insert(name.clone(), host_path(name, host)?);
+            paths.insert(name.clone(), Location::Path(host_path(name, host)?));
+            continue;
+        }
+        if paths.contains_key(name) {
             continue;
         }
         let at = dir.map(|dir| dir.join("volumes").join(name)).unwrap_or_default();
@@ -96,7 +122,7 @@ pub(crate) fn prepare(
                 .map_err(io)?;
             }
         }
-        paths.insert(name.clone(), at.to_string_lossy().into_owned());
+        paths.insert(name.clone(), Location::Path(at.to_string_lossy().into_owned()));
     }
     Ok(paths)
 }
@@ -169,7 +195,7 @@ fn empty_dir(pod: &Pod, at: &Path, memory: bool, size: Option<&str>) -> io::Resu
     )
 }
 
-fn give_to_group(at: &Path, group: Option<i64>) -> io::Result<()> {
+pub(crate) fn give_to_group(at: &Path, group: Option<i64>) -> io::Result<()> {
     match group.and_then(|group| u32::try_from(group).ok()) {
         Some(group) => {
             chown(at, None, Some(group))?;

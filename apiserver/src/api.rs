@@ -16,7 +16,7 @@ use crate::{
     exchange::{self, Call, Mount, Response},
     identity::{Authenticator, Identity},
     logs::{self, LogSource},
-    openapi,
+    metrics, openapi,
     path::{Resource, Sub, Target, Verb},
     read, reviews, scale,
     status::ApiError,
@@ -124,6 +124,16 @@ impl Api {
             Target::Resource(resource) => self.resource(identity, resource, call).await,
             Target::Review(review) if call.method == Method::POST => {
                 reviews::answer(&self.store, &identity, review, call).await
+            }
+            Target::Metrics(resource) => {
+                let verb = resource.verb(&call.method, &call.query);
+                match verb.filter(|verb| matches!(verb, Verb::Get | Verb::List)) {
+                    Some(verb) => {
+                        authorize::check_metrics(&identity, verb, &resource)?;
+                        metrics::answer(self, &resource, &call)
+                    }
+                    None => Err(ApiError::method_not_allowed()),
+                }
             }
             _ if !reads => Err(ApiError::method_not_allowed()),
             Target::Health => self.health(&call),

@@ -1,6 +1,7 @@
 //! The API without a transport: requests in, answers out, over a store in memory.
 
 mod access;
+mod metrics;
 mod reads;
 mod writes;
 

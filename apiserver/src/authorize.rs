@@ -5,7 +5,7 @@ use store::Store;
 
 use crate::{
     identity::Identity,
-    nodes_mirror,
+    metrics, nodes_mirror,
     path::{Resource, Sub, Verb},
     query::Query,
     status::{ApiError, resource_name},
@@ -30,10 +30,22 @@ pub(crate) fn check(
             Err(reason) => Some(reason),
         },
     };
-    Err(refusal(identity, verb, resource, reason.as_deref()))
+    let group = resource.kind.info().group;
+    Err(refusal(identity, verb, resource, group, reason.as_deref()))
 }
 
-fn refusal(identity: &Identity, verb: Verb, resource: &Resource, reason: Option<&str>) -> ApiError {
+/// Whether `identity` may read what nodes and pods use.
+///
+/// # Errors
+/// A 403 in Kubernetes' words.
+pub(crate) fn check_metrics(identity: &Identity, verb: Verb, resource: &Resource) -> Result<(), ApiError> {
+    if identity.is_administrator() {
+        return Ok(());
+    }
+    Err(refusal(identity, verb, resource, metrics::GROUP, None))
+}
+
+fn refusal(identity: &Identity, verb: Verb, resource: &Resource, group: &str, reason: Option<&str>) -> ApiError {
     let info = resource.kind.info();
     let what = match resource.sub {
         Some(sub) => format!("{}/{}", info.plural, sub.word()),
@@ -51,7 +63,7 @@ fn refusal(identity: &Identity, verb: Verb, resource: &Resource, reason: Option<
         "{subject} is forbidden: User {:?} cannot {} resource {what:?} in API group {:?} {place}",
         identity.user,
         verb.word(),
-        info.group,
+        group,
     );
     if let Some(reason) = reason {
         message.push_str(": ");

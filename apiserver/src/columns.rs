@@ -122,6 +122,7 @@ pub(crate) fn of(kind: Kind) -> &'static [Column] {
 /// The cells of an object's row, one for each column of its kind.
 #[must_use]
 pub(crate) fn cells(object: &Object, now: Timestamp) -> Vec<Value> {
+    let object = &access::Shown::from(object);
     match object.kind {
         Kind::Pod => pods::cells(object, now),
         Kind::Deployment => workloads::deployment(object, now),

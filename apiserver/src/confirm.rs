@@ -61,6 +61,27 @@ pub(crate) async fn deletions(front: &Front, identity: &Identity, commit: &str) 
     Ok(said)
 }
 
+/// Lets the objects of the newest commit go on without waiting for earlier waves or for what they
+/// depend on. It counts for that commit alone.
+///
+/// # Errors
+/// 409 where `commit` is not the newest that was recorded.
+pub(crate) async fn gates(front: &Front, identity: &Identity, commit: &str) -> Result<(), ApiError> {
+    front.source.look_and_wait().await?;
+    let newest = front.store.desired().commit.clone();
+    let Some(newest) = newest.filter(|newest| commit.len() >= SHORTEST && newest.0.starts_with(commit)) else {
+        return Err(conflict(format!(
+            "{commit} is not the newest commit that was recorded; `towline status` shows that one"
+        )));
+    };
+    front
+        .store
+        .put_document(store::SKIP_GATES, Some(newest.0.as_ref().into()))
+        .await?;
+    front.audit(identity, "skip", "gates", newest.to_string()).await;
+    Ok(())
+}
+
 fn over_the_budget(front: &Front) -> Option<Unconfirmed> {
     let report = front.store.reports().borrow().clone()?;
     let held = report.held_deletions.as_ref()?;

@@ -5,11 +5,11 @@
 //! | `GET status` | admin | the newest report |
 //! | `GET history?limit=` | admin | recorded revisions, newest first |
 //! | `GET plan?head=` | admin | what a ref would change |
-//! | `POST sync?wait=true&timeout=SECONDS&confirm-deletes=COMMIT` | admin | lines of progress, the outcome last |
+//! | `POST sync?wait=true&timeout=SECONDS&confirm-deletes=COMMIT&skip-gates=COMMIT` | admin | lines of progress, the outcome last |
 //! | `POST push/check`, `POST push/rollout` | admin | a verdict; lines of progress |
 //! | `GET unclaimed`, `POST unclaimed?node=&uid=&order=` | admin | pods that run without the server's having them |
 //! | `POST nodes/NAME/certificate` | bootstrap token | a signed certificate |
-//! | `nodes/NAME/{identity,register,stream,status,heartbeat,missing,sessions}` | that node | see [`schemas::node`] |
+//! | `nodes/NAME/{identity,register,stream,status,heartbeat,stats,missing,sessions}` | that node | see [`schemas::node`] |
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -299,6 +299,9 @@ async fn sync(front: &Arc<Front>, identity: &Identity, query: &Query) -> Result<
         Some(commit) => Some(confirm::deletions(front, identity, commit).await?),
         None => None,
     };
+    if let Some(commit) = query.get("skip-gates") {
+        confirm::gates(front, identity, commit).await?;
+    }
     if !query.flag("wait")? {
         front.source.look();
         let answer = json!({"looking": true, "confirmed": confirmed});

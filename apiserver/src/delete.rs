@@ -12,12 +12,13 @@ use store::{Class, Op, Write, WriteError};
 
 use crate::{
     admit::{self, WriteOptions},
-    api::{Api, deleted},
+    api::{Api, deleted, with_warnings},
     exchange::{self, Call, MAX_BODY, Response},
     path::{Resource, Verb},
     policy, read,
     select::Selection,
     status::ApiError,
+    write::refused_for_real,
 };
 
 /// How often a deletion is planned anew when the object changed meanwhile.
@@ -48,7 +49,8 @@ async fn options(call: &mut Call) -> Result<(DeleteOptions, bool), ApiError> {
     Ok((options, dry_run))
 }
 
-fn check(api: &Api, verb: Verb, live: &Object) -> Result<(), ApiError> {
+/// Whether a deletion may be done here; of a dry run, the warning that a real one would be refused.
+fn check(api: &Api, verb: Verb, live: &Object, dry_run: bool) -> Result<Option<String>, ApiError> {
     let attempt = policy::Attempt {
         verb,
         key: &live.key(),
@@ -56,7 +58,11 @@ fn check(api: &Api, verb: Verb, live: &Object) -> Result<(), ApiError> {
         live: Some(live),
         new: None,
     };
-    policy::check(&api.store, attempt)
+    match policy::check(&api.store, attempt) {
+        Ok(()) => Ok(None),
+        Err(error) if dry_run => Ok(Some(refused_for_real(&error))),
+        Err(error) => Err(error),
+    }
 }
 
 /// What a deletion left.
@@ -70,14 +76,15 @@ enum Left {
 pub(crate) async fn one(api: &Api, resource: &Resource, mut call: Call) -> Result<Response, ApiError> {
     let (options, dry_run) = options(&mut call).await?;
     let live = read::find(&api.store, resource)?;
-    check(api, Verb::Delete, &live)?;
+    let warnings = check(api, Verb::Delete, &live, dry_run)?;
     let left = delete(api, live, &options, dry_run).await?;
-    Ok(match left {
+    let response = match left {
         Left::Marked(object) => exchange::json(StatusCode::OK, &*object),
         // A pod is answered with its last state, as clients of pods expect.
         Left::Removed(object) if object.kind == Kind::Pod => exchange::json(StatusCode::OK, &*object),
         Left::Removed(object) => deleted(resource, &object.uid().0),
-    })
+    };
+    Ok(with_warnings(response, warnings.as_slice()))
 }
 
 /// `DELETE` of a list. Either all of it may be deleted here, or nothing is.
@@ -89,7 +96,7 @@ pub(crate) async fn many(api: &Api, resource: &Resource, mut call: Call) -> Resu
         (view.version(), selection.page(&view, None, None).items)
     };
     for object in &items {
-        check(api, Verb::DeleteCollection, object)?;
+        check(api, Verb::DeleteCollection, object, dry_run)?;
     }
     let mut gone = Vec::with_capacity(items.len());
     for object in items {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     accept::Form,
     exchange::{self, Response},
+    metrics,
     path::Sub,
     status::ApiError,
 };
@@ -82,6 +83,7 @@ pub(crate) fn version() -> Value {
 fn all_groups() -> Vec<(&'static str, &'static str)> {
     let mut groups: Vec<(&str, &str)> = KINDS.iter().map(|info| (info.group, info.version)).collect();
     groups.extend(REVIEWS.iter().map(|(group, ..)| (*group, "v1")));
+    groups.push((metrics::GROUP, metrics::VERSION));
     groups.sort_unstable();
     groups.dedup();
     groups
@@ -159,7 +161,22 @@ fn entries(group: &str, version: &str) -> Vec<(Entry, Vec<Entry>)> {
                 };
                 (entry, Vec::new())
             });
-    let mut all: Vec<_> = kinds.chain(reviews).collect();
+    let measured = metrics::RESOURCES
+        .iter()
+        .filter(|_| (group, version) == (metrics::GROUP, metrics::VERSION))
+        .map(|(plural, kind, about)| {
+            let entry = Entry {
+                name: (*plural).to_owned(),
+                singular: String::new(),
+                namespaced: about.info().namespaced,
+                kind: (metrics::GROUP, metrics::VERSION, kind),
+                verbs: vec!["get", "list"],
+                short_names: &[],
+                in_all: false,
+            };
+            (entry, Vec::new())
+        });
+    let mut all: Vec<_> = kinds.chain(reviews).chain(measured).collect();
     all.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
     all
 }
@@ -345,7 +362,8 @@ mod tests {
                 format!("/apis/{group}/{version}")
             };
             for (entry, subs) in entries(group, version) {
-                found += usize::from(!entry.kind.2.ends_with("Review"));
+                let stored = !["Review", "Metrics"].iter().any(|end| entry.kind.2.ends_with(end));
+                found += usize::from(stored);
                 let space = if entry.namespaced { "/namespaces/a" } else { "" };
                 let path = format!("{root}{space}/{}", entry.name);
                 assert!(Target::parse(&path).is_some(), "{path}");

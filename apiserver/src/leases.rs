@@ -36,7 +36,7 @@ pub(crate) fn of_node(api: &Api, key: &Key) -> Option<Object> {
     .ok()?;
     lease.meta.uid = node.meta.uid.clone();
     lease.meta.creation_timestamp = node.meta.creation_timestamp.clone().or(Some(Time(now.wall)));
-    lease.meta.owner_references = Some(vec![node.as_controller()]);
+    lease.meta.owner_references = Some(vec![node.as_controller()].into());
     lease.version = node.version;
     Some(lease)
 }

@@ -1,9 +1,10 @@
 //! `GET …/pods/NAME/log`: which container, then its node's stream.
 
+use std::borrow::Cow;
+
 use async_trait::async_trait;
 use http::StatusCode;
-use schemas::{Key, Kind, Object, Uid, labels::DEFAULT_CONTAINER, node::LogOptions};
-use serde_json::Value;
+use schemas::{Key, Kind, Object, Part, Uid, labels::DEFAULT_CONTAINER, node::LogOptions};
 
 use crate::{
     exchange::{self, ByteStream, Response},
@@ -64,22 +65,18 @@ pub fn options(query: &Query) -> Result<LogOptions, ApiError> {
 
 /// Chooses the container and checks that there is a log to read.
 pub fn request(pod: &Object, mut options: LogOptions) -> Result<LogRequest, ApiError> {
-    let named = |list: &str| -> Vec<&str> {
-        pod.body
-            .value()
-            .get("spec")
-            .and_then(|spec| spec.get(list))
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .filter_map(|container| container.get("name").and_then(Value::as_str))
+    let named = |list: &str| -> Vec<Cow<'_, str>> {
+        let containers = pod.body.at(list).into_iter().flat_map(Part::items);
+        containers
+            .filter_map(|container| container.get("name")?.text())
             .collect()
     };
-    let (containers, inits) = (named("containers"), named("initContainers"));
+    let (containers, inits) = (named("spec/containers"), named("spec/initContainers"));
+    let is_one = |list: &[Cow<'_, str>], name: &str| list.iter().any(|one| one == name);
     let name = pod.name();
     let container = match &options.container {
         Some(container) => {
-            if !containers.contains(&container.as_str()) && !inits.contains(&container.as_str()) {
+            if !is_one(&containers, container) && !is_one(&inits, container) {
                 return Err(ApiError::bad_request(format!(
                     "container {container} is not valid for pod {name}"
                 )));
@@ -87,8 +84,8 @@ pub fn request(pod: &Object, mut options: LogOptions) -> Result<LogRequest, ApiE
             container.clone()
         }
         None => match (containers.as_slice(), pod.annotation(DEFAULT_CONTAINER)) {
-            (_, Some(default)) if containers.contains(&default) => default.to_owned(),
-            ([one], _) => (*one).to_owned(),
+            (_, Some(default)) if is_one(&containers, default) => default.to_owned(),
+            ([one], _) => one.clone().into_owned(),
             (many, _) => {
                 let mut message = format!(
                     "a container name must be specified for pod {name}, choose one of: [{}]",
@@ -117,20 +114,16 @@ pub fn request(pod: &Object, mut options: LogOptions) -> Result<LogRequest, ApiE
 /// A container that never ran has no log, and one that never ended has no previous one.
 fn check_state(pod: &Object, container: &str, previous: bool) -> Result<(), ApiError> {
     let found = pod.status.as_ref().and_then(|status| {
-        ["containerStatuses", "initContainerStatuses"].iter().find_map(|list| {
-            status
-                .get(list)?
-                .as_array()?
-                .iter()
-                .find(|entry| entry.get("name").and_then(Value::as_str) == Some(container))
-        })
+        ["containerStatuses", "initContainerStatuses"]
+            .iter()
+            .find_map(|list| status.at(list)?.items().find(|entry| entry.has("name", container)))
     });
     let name = pod.name();
     let Some(found) = found else {
         // The agent may know more than its last report.
         return Ok(());
     };
-    let ended = found.pointer("/lastState/terminated").is_some();
+    let ended = found.at("lastState/terminated").is_some();
     if previous {
         return if ended {
             Ok(())
@@ -140,10 +133,10 @@ fn check_state(pod: &Object, container: &str, previous: bool) -> Result<(), ApiE
             )))
         };
     }
-    if let Some(waiting) = found.pointer("/state/waiting")
+    if let Some(waiting) = found.at("state/waiting")
         && !ended
     {
-        let reason = waiting.get("reason").and_then(Value::as_str).unwrap_or("");
+        let reason = waiting.get("reason").and_then(Part::word).unwrap_or("");
         let why = match reason {
             "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName" => {
                 "trying and failing to pull image".to_owned()
@@ -174,7 +167,7 @@ pub async fn answer(source: &dyn LogSource, pod: &Object, query: &Query) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn pod(status: Value) -> Object {
         Object::from_value(json!({

@@ -51,12 +51,14 @@ pub(crate) async fn answer(
             reports::take(front, node, batch).await
         }
         (&Method::POST, ["heartbeat"]) => heartbeat(front, node, &mut call).await,
+        (&Method::POST, ["stats"]) => stats(front, node, &mut call).await,
         (&Method::POST, ["missing"]) => missing::answer(front, node, &mut call).await,
         (&Method::GET, ["sessions"]) => Ok(sessions::listen(front, node)),
         (&Method::POST, ["sessions", id]) => sessions::answer(front, node, id, call).await,
         (
             _,
-            ["identity" | "register" | "stream" | "status" | "heartbeat" | "missing" | "sessions"] | ["sessions", _],
+            ["identity" | "register" | "stream" | "status" | "heartbeat" | "stats" | "missing" | "sessions"]
+            | ["sessions", _],
         ) => Err(ApiError::method_not_allowed()),
         _ => Err(ApiError::no_such_path()),
     }
@@ -186,7 +188,7 @@ async fn register(front: &Front, node: &str, call: &mut Call) -> Result<Response
             None => {
                 // A node that comes ready is never tainted as one that is not.
                 let status = registration::status(None, Some(asked.status.clone()), None, now);
-                wanted.status = status.map(Arc::new);
+                wanted.status = status.map(Into::into);
                 front
                     .store
                     .write_one(Class::Controller, Write::new(Op::Create(wanted)))
@@ -235,6 +237,15 @@ async fn heartbeat(front: &Front, node: &str, call: &mut Call) -> Result<Respons
     Ok(exchange::json(StatusCode::OK, &json!({})))
 }
 
+/// Keeps what a node and its containers use, in memory alone.
+async fn stats(front: &Front, node: &str, call: &mut Call) -> Result<Response, ApiError> {
+    let body = call.take_body(exchange::MAX_BODY).await?;
+    let stats = serde_json::from_slice(&body)
+        .map_err(|error| ApiError::bad_request(format!("the body is not what a node uses: {error}")))?;
+    front.store.usages().note(node, stats, front.clock.now());
+    Ok(exchange::json(StatusCode::OK, &json!({})))
+}
+
 /// Writes a node's status where it differs from the stored one.
 async fn write_status(
     front: &Front,
@@ -242,13 +253,13 @@ async fn write_status(
     reported: Option<serde_json::Value>,
     unclaimed: Option<&[Unclaimed]>,
 ) -> Result<(), ApiError> {
-    let status = registration::status(node.status.as_deref(), reported, unclaimed, front.clock.now());
+    let status = registration::status(node.status_value().as_ref(), reported, unclaimed, front.clock.now());
     let Some(status) = status else {
         return Ok(());
     };
     let op = Op::Status {
         key: node.key(),
-        status: Arc::new(status),
+        status: status.into(),
     };
     front
         .store

@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::{Container, PodSpec};
 use schemas::{
     Key, Kind, Object, Uid,
     node::{Gone, Incarnation},
+    storage,
 };
 use store::{Change, View};
 
@@ -69,7 +70,8 @@ impl Difference {
     }
 }
 
-/// The ConfigMaps and Secrets that a pod names, and nothing else: this is what its node may read.
+/// The ConfigMaps, Secrets and claims that a pod names, and nothing else: this, with the volumes of the
+/// claims, is what its node may read.
 pub(crate) fn needs(pod: &Object) -> BTreeSet<Key> {
     let mut names = BTreeSet::new();
     // A spec that cannot be read names nothing; the agent reports it.
@@ -92,6 +94,9 @@ pub(crate) fn needs(pod: &Object) -> BTreeSet<Key> {
         }
         if let Some(source) = volume.secret.as_ref().and_then(|source| source.secret_name.as_ref()) {
             name(Kind::Secret, source);
+        }
+        if let Some(source) = &volume.persistent_volume_claim {
+            name(Kind::PersistentVolumeClaim, &source.claim_name);
         }
         let projected = volume.projected.iter().flat_map(|projected| &projected.sources);
         for source in projected.flatten() {
@@ -125,6 +130,15 @@ fn of_container(container: &Container, name: &mut impl FnMut(Kind, &str)) {
     }
 }
 
+/// Adds the volumes that claims among these are bound to.
+fn with_volumes(view: &View<'_>, keys: &mut BTreeSet<Key>) {
+    let claims = keys.iter().filter(|key| key.kind == Kind::PersistentVolumeClaim);
+    let volumes: Vec<Key> = claims
+        .filter_map(|claim| storage::volume_of(view.get(claim)?))
+        .collect();
+    keys.extend(volumes);
+}
+
 /// Of everything in a pod but its status.
 fn print(pod: &Object) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -148,7 +162,8 @@ pub(crate) fn matters(change: &Change) -> bool {
 
 impl Mirror {
     /// Compares what the node needs now with what was sent, and notes it as sent.
-    pub(crate) fn look(&mut self, view: &View<'_>, node: &str) -> Difference {
+    /// `doomed` are volumes that the node is to remove.
+    pub(crate) fn look(&mut self, view: &View<'_>, node: &str, doomed: BTreeSet<Key>) -> Difference {
         self.looks += 1;
         let looks = self.looks;
         let mut put = Vec::new();
@@ -176,6 +191,8 @@ impl Mirror {
             sent.seen = looks;
             wanted.extend(sent.needs.iter().cloned());
         }
+        with_volumes(view, &mut wanted);
+        wanted.extend(doomed);
         self.pods.retain(|uid, sent| {
             let stays = sent.seen == looks;
             if !stays {
@@ -233,7 +250,9 @@ impl Mirror {
             let sent = SentPod::of(pod);
             // A ConfigMap may be older than the pod that first names it, so only what pods of
             // that time name counts as sent.
-            for key in &sent.needs {
+            let mut keys: BTreeSet<Key> = sent.needs.iter().cloned().collect();
+            with_volumes(view, &mut keys);
+            for key in &keys {
                 if let Some(object) = view.get(key).filter(|object| object.version <= version) {
                     let sent = Sent {
                         uid: object.uid(),
@@ -281,6 +300,7 @@ pub(crate) fn left(changes: &[Change], view: &View<'_>, node: &str) -> Vec<Gone>
     for pod in view.on_node(node).filter(|pod| pod.kind == Kind::Pod) {
         wanted.extend(needs(pod));
     }
+    with_volumes(view, &mut wanted);
     // Whether the agent has these cannot be known from here; to drop what one has not does no harm.
     let dropped = named.iter().filter(|key| !wanted.contains(*key));
     let missing = wanted.iter().filter(|key| view.get(key).is_none());

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemas::{
-    Body, Kind, Now, Object, labels,
+    Body, Kind, Meta, Now, Object, Shared, labels,
     node::{Identity, Registration, UNCLAIMED, Unclaimed},
 };
 use serde_json::{Map, Value, json};
@@ -64,12 +64,12 @@ pub(crate) fn identity(existing: Option<&Object>, proposed: Identity) -> Identit
 pub(crate) fn node(existing: Option<&Object>, asked: &Registration, now: Now, uid: &str) -> Object {
     let mut object = existing.cloned().unwrap_or_else(|| Object {
         kind: Kind::Node,
-        meta: ObjectMeta {
-            name: Some(asked.name.to_string()),
-            uid: Some(uid.to_owned()),
+        meta: Shared::new(Meta {
+            name: Some(asked.name.clone()),
+            uid: Some(uid.into()),
             creation_timestamp: Some(Time(now.wall)),
-            ..ObjectMeta::default()
-        },
+            ..Meta::default()
+        }),
         body: Body::new(Map::new()),
         node: None,
         status: None,
@@ -85,7 +85,7 @@ pub(crate) fn node(existing: Option<&Object>, asked: &Registration, now: Now, ui
     if !asked.agent.is_empty() {
         annotations.insert(AGENT.to_owned(), asked.agent.to_string());
     }
-    let mut body = object.body.value().clone();
+    let mut body = object.body.value();
     let spec = body.entry("spec").or_insert_with(|| json!({}));
     if !asked.pod_range.is_empty() {
         spec["podCIDR"] = asked.pod_range.as_str().into();

@@ -79,7 +79,7 @@ fn a_second_registration_changes_nothing_and_keeps_what_others_set() {
         .labels
         .get_or_insert_default()
         .insert("other".into(), "x".into());
-    let mut body = first.body.value().clone();
+    let mut body = first.body.value();
     body["spec"]["unschedulable"] = true.into();
     first.body = Body::new(body);
     let second = node(Some(&first), &registration("m1"), now(9), "v");

@@ -4,10 +4,12 @@
 use std::sync::Arc;
 
 use http::StatusCode;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemas::{
-    Key, Kind, Object,
+    Key, Kind, Now, Object, Packed, Part, Uid,
     event::{self, EventSpec},
     node::PodReport,
+    storage,
 };
 use serde_json::{Value, json};
 use store::{Class, Op, Write, WriteError};
@@ -25,8 +27,8 @@ const COMPONENT: &str = "towline-agent";
 /// Why a report was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Dropped {
-    #[error("it is no pod")]
-    NotAPod,
+    #[error("it is neither a pod nor a volume")]
+    NotItsOwn,
     #[error("it is not there any more")]
     Gone,
     #[error("another pod has its name now")]
@@ -38,18 +40,26 @@ pub(crate) enum Dropped {
 /// What a report leads to.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    Status(Value),
+    Status(Packed),
     /// Every container is gone and nothing else holds the object.
     Remove,
+    /// Every container is gone, and finalizers hold the object: its status, if it says something new.
+    /// From now on it waits for nothing but them.
+    Held(Option<Packed>),
+    /// The volume is held by nothing of its node any more.
+    Release(Box<Object>),
     /// The status is stored already.
     Nothing,
 }
 
 /// Judges one report against the stored pod: an agent writes to the pods of its own node, and to the
 /// very pod that it saw.
-pub(crate) fn judge(pod: Option<&Object>, report: &PodReport, node: &str) -> Result<Step, Dropped> {
+pub(crate) fn judge(pod: Option<&Object>, report: &PodReport, node: &str, now: Now) -> Result<Step, Dropped> {
+    if report.key.kind == Kind::PersistentVolume {
+        return of_volume(pod, report, node);
+    }
     if report.key.kind != Kind::Pod {
-        return Err(Dropped::NotAPod);
+        return Err(Dropped::NotItsOwn);
     }
     let pod = pod.ok_or(Dropped::Gone)?;
     if pod.uid() != report.uid {
@@ -58,34 +68,65 @@ pub(crate) fn judge(pod: Option<&Object>, report: &PodReport, node: &str) -> Res
     if pod.node.as_deref() != Some(node) {
         return Err(Dropped::OtherNode);
     }
-    let unheld = pod.meta.finalizers.as_ref().is_none_or(Vec::is_empty);
+    let unheld = pod.meta.finalizers.as_ref().is_none_or(|names| names.is_empty());
     if report.terminated && pod.is_deleting() && unheld {
         return Ok(Step::Remove);
     }
-    let status = merged(pod.status.as_deref(), &report.status);
-    Ok(match &pod.status {
-        Some(stored) if **stored == status => Step::Nothing,
-        _ => Step::Status(status),
-    })
+    let status = Packed::from(merged(pod.status.as_ref(), &report.status, now));
+    let status = Some(status).filter(|status| pod.status.as_ref() != Some(status));
+    if report.terminated && pod.is_deleting() && pod.meta.deletion_grace_period_seconds != Some(0) {
+        return Ok(Step::Held(status));
+    }
+    Ok(status.map_or(Step::Nothing, Step::Status))
 }
 
-/// The reported status, with the conditions of others (the scheduler's, a disruption's) kept.
-fn merged(stored: Option<&Value>, reported: &Value) -> Value {
+/// What a node says of a volume on it: what was behind it is gone, or is not yet.
+fn of_volume(volume: Option<&Object>, report: &PodReport, node: &str) -> Result<Step, Dropped> {
+    let volume = volume.ok_or(Dropped::Gone)?;
+    if volume.uid() != report.uid {
+        return Err(Dropped::OtherUid);
+    }
+    if storage::docker_volume(volume).is_none_or(|docker| *docker.node != *node) {
+        return Err(Dropped::OtherNode);
+    }
+    if !report.terminated || !volume.is_deleting() {
+        return Ok(Step::Nothing);
+    }
+    let mut left = volume.clone();
+    let mut finalizers = left.meta.finalizers.take().unwrap_or_default();
+    finalizers.retain(|finalizer| finalizer != storage::DOCKER_VOLUME);
+    left.meta.finalizers = (!finalizers.is_empty()).then_some(finalizers);
+    Ok(Step::Release(Box::new(left)))
+}
+
+/// The reported status, with the conditions of others (the scheduler's, a disruption's) kept. When a
+/// condition changed is the server's to say: what counts time by it must not depend on a node's clock.
+fn merged(stored: Option<&Packed>, reported: &Value, now: Now) -> Value {
     let mut status = if reported.is_object() {
         reported.clone()
     } else {
         json!({})
     };
-    let kept: Vec<Value> = {
-        let conditions = |status: &Value| status["conditions"].as_array().cloned().unwrap_or_default();
-        let ours = conditions(&status);
-        stored
-            .map(conditions)
-            .unwrap_or_default()
-            .into_iter()
-            .filter(|condition| !ours.iter().any(|one| one["type"] == condition["type"]))
-            .collect()
-    };
+    let known: Vec<Value> = stored
+        .and_then(|stored| stored.at("conditions"))
+        .into_iter()
+        .flat_map(Part::items)
+        .map(Part::value)
+        .collect();
+    let reported = status.get_mut("conditions").and_then(Value::as_array_mut);
+    for condition in reported.into_iter().flatten() {
+        let before = known.iter().find(|known| known["type"] == condition["type"]);
+        let since = before
+            .filter(|before| before["status"] == condition["status"])
+            .and_then(|before| before.get("lastTransitionTime").cloned())
+            .unwrap_or_else(|| json!(Time(now.wall)));
+        condition["lastTransitionTime"] = since;
+    }
+    let ours = status["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let kept: Vec<Value> = known
+        .into_iter()
+        .filter(|condition| !ours.iter().any(|one| one["type"] == condition["type"]))
+        .collect();
     if !kept.is_empty() {
         match status.get_mut("conditions").and_then(Value::as_array_mut) {
             Some(conditions) => conditions.extend(kept),
@@ -98,23 +139,33 @@ fn merged(stored: Option<&Value>, reported: &Value) -> Value {
 /// Takes a batch. The answer names what was dropped and why; it comes after the rest is durable.
 pub(crate) async fn take(front: &Front, node: &str, batch: Vec<PodReport>) -> Result<Response, ApiError> {
     let mut writes = Vec::new();
+    let mut held = Vec::new();
     let mut dropped: Vec<(Key, String)> = Vec::new();
     let mut events = Vec::new();
+    let now = front.clock.now();
     {
         let view = front.store.view();
         for report in &batch {
-            match judge(view.get(&report.key).map(Arc::as_ref), report, node) {
+            match judge(view.get(&report.key).map(Arc::as_ref), report, node, now) {
                 Err(reason) => {
                     dropped.push((report.key.clone(), reason.to_string()));
                     continue;
                 }
                 Ok(Step::Nothing) => {}
-                Ok(Step::Status(status)) => {
-                    let op = Op::Status {
-                        key: report.key.clone(),
-                        status: Arc::new(status),
-                    };
-                    writes.push(Write::new(op).uid(report.uid.clone()));
+                Ok(Step::Held(status)) => {
+                    held.push((report.key.clone(), report.uid.clone()));
+                    if let Some(status) = status {
+                        writes.push(status_of(report, status));
+                    }
+                }
+                Ok(Step::Status(status)) => writes.push(status_of(report, status)),
+                Ok(Step::Release(volume)) => {
+                    let version = volume.version;
+                    writes.push(
+                        Write::new(Op::Replace(*volume))
+                            .uid(report.uid.clone())
+                            .version(version),
+                    );
                 }
                 Ok(Step::Remove) => {
                     let op = Op::Remove {
@@ -137,6 +188,9 @@ pub(crate) async fn take(front: &Front, node: &str, batch: Vec<PodReport>) -> Re
     }
     let keys: Vec<Key> = writes.iter().map(key_of).collect();
     let (written, ()) = tokio::join!(write(front, writes), record(front, events));
+    for (key, uid) in held {
+        stopped(front, &key, &uid).await?;
+    }
     for (key, written) in keys.into_iter().zip(written) {
         match written {
             Ok(_) => {}
@@ -152,6 +206,43 @@ pub(crate) async fn take(front: &Front, node: &str, batch: Vec<PodReport>) -> Re
         .map(|(key, reason)| json!({"key": key, "reason": reason}))
         .collect();
     Ok(exchange::json(StatusCode::OK, &json!({"dropped": dropped})))
+}
+
+fn status_of(report: &PodReport, status: Packed) -> Write {
+    let op = Op::Status {
+        key: report.key.clone(),
+        status,
+    };
+    Write::new(op).uid(report.uid.clone())
+}
+
+/// Notes that the containers of a pod in deletion are gone: its grace period is over, so that it goes
+/// with its last finalizer.
+async fn stopped(front: &Front, key: &Key, uid: &Uid) -> Result<(), ApiError> {
+    // Finalizers may come off at the same moment: then it is looked at again.
+    for _ in 0..8 {
+        let Some(pod) = front
+            .store
+            .get(key)
+            .filter(|pod| pod.uid() == *uid && pod.is_deleting())
+        else {
+            return Ok(());
+        };
+        let op = if pod.meta.finalizers.as_ref().is_none_or(|names| names.is_empty()) {
+            Op::Remove { key: key.clone() }
+        } else {
+            let mut stopped = Object::clone(&pod);
+            stopped.meta.deletion_grace_period_seconds = Some(0);
+            Op::Replace(stopped)
+        };
+        let write = Write::new(op).uid(uid.clone()).version(pod.version);
+        match front.store.write_one(Class::Status, write).await {
+            Err(WriteError::Unavailable(error)) => return Err(error.into()),
+            Err(WriteError::Conflict { .. }) => {}
+            Ok(_) | Err(_) => return Ok(()),
+        }
+    }
+    Ok(())
 }
 
 fn key_of(write: &Write) -> Key {
@@ -237,6 +328,9 @@ mod tests {
         let deleting = json!({"metadata": {"deletionTimestamp": "2024-01-01T00:00:00Z"}});
         let held = json!({"metadata": {"deletionTimestamp": "2024-01-01T00:00:00Z", "finalizers": ["f"]}});
         let running = json!({"status": {"phase": "Running"}});
+        let mut told = held.clone();
+        told["metadata"]["deletionGracePeriodSeconds"] = 0.into();
+        json_patch::merge(&mut told, &running);
         let elsewhere = json!({"spec": {"nodeName": "b"}});
         let end = json!({"terminated": true});
         for (name, pod, report, expected) in [
@@ -259,13 +353,19 @@ mod tests {
                 "no pod",
                 Some(pod(json!({}))),
                 report(json!({"key": {"kind": "Secret"}})),
-                "NotAPod",
+                "NotItsOwn",
             ),
             ("stopped", Some(pod(deleting)), report(end.clone()), "Remove"),
-            ("stopped, but held", Some(pod(held)), report(end.clone()), "Status"),
+            (
+                "stopped, but held",
+                Some(pod(held.clone())),
+                report(end.clone()),
+                "Held(Some",
+            ),
+            ("held, and told so", Some(pod(told)), report(end.clone()), "Nothing"),
             ("stopped, not deleted", Some(pod(running)), report(end), "Nothing"),
         ] {
-            let found = match judge(pod.as_ref(), &report, "a") {
+            let found = match judge(pod.as_ref(), &report, "a", at("2024-01-01T00:00:00Z")) {
                 Ok(step) => format!("{step:?}"),
                 Err(dropped) => format!("{dropped:?}"),
             };
@@ -273,17 +373,87 @@ mod tests {
         }
     }
 
+    fn at(time: &str) -> Now {
+        Now {
+            wall: time.parse().expect("a time"),
+            monotonic: std::time::Duration::ZERO,
+        }
+    }
+
     #[test]
-    fn conditions_of_others_are_kept() {
+    fn an_agent_lets_the_volumes_of_its_own_node_go_once_nothing_is_behind_them() {
+        let docker = storage::DockerVolume {
+            name: "towline-v".to_owned(),
+            node: "a".into(),
+        };
+        let volume = |deleting: bool| {
+            let mut value = json!({
+                "apiVersion": "v1", "kind": "PersistentVolume",
+                "metadata": {"name": "v", "uid": "u", "finalizers": ["other", storage::DOCKER_VOLUME]},
+                "spec": {"csi": storage::source(&docker)},
+            });
+            if deleting {
+                value["metadata"]["deletionTimestamp"] = "2024-01-01T00:00:00Z".into();
+            }
+            Object::from_value(value).expect("a volume")
+        };
+        let of = |more: Value| {
+            let mut value = json!({"key": {"kind": "PersistentVolume", "namespace": null, "name": "v"}});
+            json_patch::merge(&mut value, &more);
+            report(value)
+        };
+        let end = json!({"terminated": true});
+        for (name, volume, report, node, expected) in [
+            ("removed", Some(volume(true)), of(end.clone()), "a", "Release"),
+            ("not yet", Some(volume(true)), of(json!({})), "a", "Nothing"),
+            (
+                "nobody deleted it",
+                Some(volume(false)),
+                of(end.clone()),
+                "a",
+                "Nothing",
+            ),
+            ("another node", Some(volume(true)), of(end.clone()), "b", "OtherNode"),
+            (
+                "another uid",
+                Some(volume(true)),
+                of(json!({"terminated": true, "uid": "w"})),
+                "a",
+                "OtherUid",
+            ),
+            ("gone", None, of(end), "a", "Gone"),
+        ] {
+            let found = match judge(volume.as_ref(), &report, node, at("2024-01-01T00:00:00Z")) {
+                Ok(Step::Release(left)) => {
+                    assert_eq!(left.meta.finalizers.as_deref(), Some(&vec!["other".to_owned()]));
+                    "Release".to_owned()
+                }
+                Ok(step) => format!("{step:?}"),
+                Err(dropped) => format!("{dropped:?}"),
+            };
+            assert_eq!(found, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn conditions_of_others_are_kept_and_changes_get_the_servers_time() {
+        let (first, second, theirs) = ("2024-01-01T00:00:00Z", "2024-01-01T00:01:00Z", "2031-01-01T00:00:00Z");
         let stored = json!({"conditions": [
-            {"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "False"},
+            {"type": "PodScheduled", "status": "True"},
+            {"type": "Ready", "status": "False", "lastTransitionTime": first},
+            {"type": "Initialized", "status": "True", "lastTransitionTime": first},
         ]});
-        let reported = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]});
-        assert_eq!(
-            merged(Some(&stored), &reported),
-            json!({"phase": "Running", "conditions": [
-                {"type": "Ready", "status": "True"}, {"type": "PodScheduled", "status": "True"},
-            ]})
-        );
+        let reported = json!({"phase": "Running", "conditions": [
+            {"type": "Ready", "status": "True", "lastTransitionTime": theirs},
+            {"type": "Initialized", "status": "True", "lastTransitionTime": theirs},
+        ]});
+        let expected = json!({"phase": "Running", "conditions": [
+            {"type": "Ready", "status": "True", "lastTransitionTime": second},
+            {"type": "Initialized", "status": "True", "lastTransitionTime": first},
+            {"type": "PodScheduled", "status": "True"},
+        ]});
+        assert_eq!(merged(Some(&stored.into()), &reported, at(second)), expected);
+        let merged_again = merged(Some(&expected.clone().into()), &reported, at(theirs));
+        assert_eq!(merged_again, expected, "nothing new");
     }
 }

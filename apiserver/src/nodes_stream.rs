@@ -111,7 +111,7 @@ pub(crate) async fn open(front: &Arc<Front>, node: &str, query: &Query) -> Resul
         term: history.term(),
         history,
         mirror: Mirror::default(),
-        membership: front.interest.join(),
+        membership: front.interest.join(&Arc::from(node)),
         out,
     };
     let token = CancellationToken::new();
@@ -265,7 +265,7 @@ impl NodeStream {
         if *view.incarnation() != self.history.incarnation {
             return Err(Turned);
         }
-        Ok(self.mirror.look(&view, &self.node))
+        Ok(self.mirror.look(&view, &self.node, self.membership.doomed()))
     }
 
     /// Looks, and sends what changed; returns the version up to which all is sent.

@@ -221,7 +221,7 @@ async fn reports_become_status_events_and_ends() {
     assert_eq!(dropped.len(), 2, "{answer}");
     let phase = |name: &str| {
         let pod = harness.store.get(&key(Kind::Pod, name)).expect("a pod");
-        pod.status.as_ref().map(|status| status["phase"].clone())
+        pod.status_value().map(|status| status["phase"].clone())
     };
     assert_eq!(phase("p"), Some("Running".into()));
     assert_eq!(phase("q"), None);
@@ -345,7 +345,7 @@ async fn a_new_node_is_ready_from_its_first_version_on() {
     harness.node("a").await;
     let changes = watch.next().await.expect("it keeps up");
     let node = changes[0].new.as_ref().expect("it came");
-    let ready = &node.status.as_ref().expect("it has one")["conditions"][0];
+    let ready = node.status_value().expect("it has one")["conditions"][0].take();
     assert_eq!((&ready["type"], &ready["status"]), (&json!("Ready"), &json!("True")));
     assert_eq!(changes.len(), 1, "nothing had to be put right after that");
 }

@@ -6,6 +6,7 @@ use http::Method;
 use schemas::{Key, Kind};
 
 use crate::{
+    metrics,
     query::{Query, decode},
     status::resource_name,
 };
@@ -33,6 +34,8 @@ pub(crate) enum Target {
     OpenApiV3Part(String),
     /// An object, a list or a sub-resource.
     Resource(Resource),
+    /// What a node or a pod uses, or those of a list.
+    Metrics(Resource),
     /// A question that is posted and answered, never stored.
     Review(Review),
 }
@@ -268,7 +271,12 @@ fn parse_resource(group: &str, version: &str, rest: &[&str]) -> Option<Target> {
         [plural, name, sub] => (plural, Some(*name), Some(*sub)),
         _ => return None,
     };
-    let kind = Kind::of_resource(group, version, plural)?;
+    let measured = (group, version) == (metrics::GROUP, metrics::VERSION);
+    let kind = if measured {
+        metrics::RESOURCES.iter().find(|(name, ..)| name == plural)?.2
+    } else {
+        Kind::of_resource(group, version, plural)?
+    };
     if name == Some("") || namespace.as_deref() == Some("") {
         return None;
     }
@@ -278,16 +286,22 @@ fn parse_resource(group: &str, version: &str, rest: &[&str]) -> Option<Target> {
         return None;
     }
     let sub = match sub {
+        Some(_) if measured => return None,
         Some(word) => Some(Sub::of(kind, word)?),
         None => None,
     };
-    Some(Target::Resource(Resource {
+    let resource = Resource {
         kind,
         namespace,
         name: name.map(str::to_owned),
         sub,
         watch,
-    }))
+    };
+    Some(if measured {
+        Target::Metrics(resource)
+    } else {
+        Target::Resource(resource)
+    })
 }
 
 #[cfg(test)]
@@ -345,6 +359,19 @@ mod tests {
                 resource(Kind::Deployment, Some("a"), Some("b"), Some(Sub::Scale)),
             ),
             ("/api/v1/nodes/n", resource(Kind::Node, None, Some("n"), None)),
+            (
+                "/apis/metrics.k8s.io/v1beta1/namespaces/a/pods/b",
+                Some(Target::Metrics(Resource {
+                    kind: Kind::Pod,
+                    namespace: Some("a".into()),
+                    name: Some("b".into()),
+                    sub: None,
+                    watch: false,
+                })),
+            ),
+            ("/apis/metrics.k8s.io/v1beta1/pods/b", None),
+            ("/apis/metrics.k8s.io/v1beta1/deployments", None),
+            ("/apis/metrics.k8s.io/v1beta1/namespaces/a/pods/b/log", None),
             (
                 "/apis/authentication.k8s.io/v1/selfsubjectreviews",
                 Some(Target::Review(Review::SelfSubject)),

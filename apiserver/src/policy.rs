@@ -56,11 +56,17 @@ fn policy(desired: &Desired, attempt: Attempt<'_>) -> WritePolicy {
         _ => false,
     };
     let facts = Facts {
-        declared: desired.rows.contains_key(attempt.key),
+        declared: desired.rows.contains_key(attempt.key) || is_used(desired, attempt.key),
         controlled: attempt.live.is_some_and(|live| live.controller().is_some()),
+        was_declared: attempt.live.is_some_and(writable::was_declared),
         only_scheduling,
     };
     writable::write_policy(attempt.key.kind, verb, part, facts)
+}
+
+/// Whether manifests declare objects in this Namespace. `default` is always there.
+fn is_used(desired: &Desired, key: &Key) -> bool {
+    key.kind == Kind::Namespace && (&*key.name == "default" || desired.units.contains_key(&Unit::of(key)))
 }
 
 /// The sentence that says where to change an object instead.
@@ -78,6 +84,14 @@ pub(crate) fn where_to_edit(desired: &Desired, verb: Verb, key: &Key) -> String 
         unit => format!("namespaces/{unit}/"),
     };
     match verb {
+        Verb::Delete | Verb::DeleteCollection if &*key.name == "default" && key.kind == Kind::Namespace => {
+            "this namespace is always there".to_owned()
+        }
+        Verb::Delete | Verb::DeleteCollection if is_used(desired, key) => {
+            format!(
+                "only git changes it, as manifests declare objects in it: remove those under {folder}, commit and push"
+            )
+        }
         Verb::Create => format!("only git creates it: add a manifest under {folder}, commit and push"),
         _ => format!("only git changes it, and no manifest declares it: add one under {folder}, commit and push"),
     }

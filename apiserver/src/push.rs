@@ -194,17 +194,18 @@ pub(crate) fn sync(front: &Arc<Front>, first: Option<String>, limit: Duration) -
         let looked = match front.source.look_and_wait().await {
             Ok(looked) => looked,
             Err(error) => {
-                let _ = out.send(outcome("failed", None, &error.to_string())).await;
+                let _ = out.send(outcome("held", None, &error.to_string())).await;
                 return;
             }
         };
         if let Some(problem) = looked.problem {
-            let _ = out.send(outcome("failed", looked.head.as_ref(), &problem)).await;
+            // No rollout has failed: everything stays as it is until the source can be read.
+            let _ = out.send(outcome("held", looked.head.as_ref(), &problem)).await;
             return;
         }
         let Some(head) = looked.head else {
             let message = format!("the branch {} holds no commit yet", front.source.branch());
-            let _ = out.send(outcome("failed", None, &message)).await;
+            let _ = out.send(outcome("held", None, &message)).await;
             return;
         };
         let follower = Follower::of_sync(head.clone(), before);

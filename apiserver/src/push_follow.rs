@@ -7,7 +7,7 @@ use std::{
 
 use parking_lot::Mutex;
 use schemas::{
-    Commit, Key, Kind, Object, Unit,
+    Commit, Key, Kind, Object, Part, Unit,
     report::{ObjectReport, Outcome, Report, UnitReport},
 };
 use store::Desired;
@@ -176,16 +176,14 @@ impl Follower {
         }
         if self.whole {
             // An earlier commit's objects count as well: those on their way, and then how that ended.
-            for (key, object) in report.units.values().flat_map(|unit| &unit.objects) {
-                let unsettled = object.outcome != Outcome::Converged;
-                if !unsettled && !self.unsettled.contains(key) || recorded.objects.contains(key) {
-                    continue;
-                }
-                if let Some(sentence) = sentence(key, object, &live) {
+            for unit in report.units.values() {
+                self.unsettled
+                    .extend(unit.objects.unsettled().map(|(key, _)| key.clone()));
+            }
+            for key in self.unsettled.iter().filter(|key| !recorded.objects.contains(key)) {
+                let found = report.units.get(&Unit::of(key)).and_then(|unit| unit.objects.get(key));
+                if let Some(sentence) = found.and_then(|object| sentence(key, object, &live)) {
                     said.push((name(key), sentence));
-                }
-                if unsettled {
-                    self.unsettled.insert(key.clone());
                 }
             }
         }
@@ -220,16 +218,16 @@ impl Follower {
             said.push((
                 "deletions".to_owned(),
                 format!(
-                    "{} objects wait to be deleted ({}): confirm with `towline sync --confirm-deletes {}`",
-                    held.objects.len(),
-                    held.reason,
-                    held.commit.short()
+                    "{} wait to be deleted: {}",
+                    count(held.objects.len(), "object"),
+                    held.reason
                 ),
             ));
         }
         let mut news = Vec::new();
         for (subject, sentence) in said {
-            if self.said.get(&subject) != Some(&sentence) {
+            let before = self.said.get(&subject);
+            if before.is_none_or(|before| meaning(before) != meaning(&sentence)) {
                 news.push(format!("{subject}: {sentence}"));
                 self.said.insert(subject, sentence);
             }
@@ -249,10 +247,7 @@ impl Follower {
         let moving = counted.iter().any(|(_, unit)| {
             unit.outcome == Outcome::Progressing
                 || !unit.removing.is_empty()
-                || unit
-                    .objects
-                    .values()
-                    .any(|object| object.outcome == Outcome::Progressing)
+                || unit.objects.count(Outcome::Progressing) > 0
         });
         if moving {
             return (lines, None);
@@ -276,7 +271,10 @@ impl Recorded {
             .map(|row| row.key.clone())
             .collect();
         let mut removed: BTreeMap<Unit, Vec<Key>> = BTreeMap::new();
-        for key in before.rows.keys().filter(|key| !desired.rows.contains_key(*key)) {
+        // A Namespace that manifests still use stays.
+        let stays = |key: &Key| key.kind == Kind::Namespace && desired.units.contains_key(&Unit::of(key));
+        let gone = before.rows.keys().filter(|key| !desired.rows.contains_key(*key));
+        for key in gone.filter(|key| !stays(key)) {
             removed.entry(Unit::of(key)).or_default().push(key.clone());
         }
         Self {
@@ -288,10 +286,6 @@ impl Recorded {
     }
 
     fn line(&self, commit: &Commit) -> String {
-        let count = |number: usize, word: &str| match number {
-            1 => format!("1 {word}"),
-            _ => format!("{number} {word}s"),
-        };
         let removed: usize = self.removed.values().map(Vec::len).sum();
         let units: BTreeSet<Unit> = self.objects.iter().map(Unit::of).collect();
         let set = (!units.is_empty()).then(|| {
@@ -304,6 +298,19 @@ impl Recorded {
             return format!("{} is recorded and sets nothing new", commit.short());
         }
         format!("{} is recorded: {}", commit.short(), parts.join(", "))
+    }
+}
+
+fn count(number: usize, word: &str) -> String {
+    format!("{number} {word}{}", if number == 1 { "" } else { "s" })
+}
+
+/// What a sentence comes to: one that failed stays so, whatever of its troubles is seen at the moment.
+fn meaning(sentence: &str) -> &str {
+    if sentence.starts_with("failed") {
+        "failed"
+    } else {
+        sentence
     }
 }
 
@@ -351,7 +358,7 @@ fn sentence(key: &Key, object: &ObjectReport, live: impl Fn(&Key) -> Option<Arc<
             if object.stale || count("observedGeneration") < generation {
                 return None;
             }
-            let replicas = live.body.value().get("spec").and_then(|spec| spec["replicas"].as_i64());
+            let replicas = live.body.at("spec/replicas").and_then(Part::int);
             format!(
                 "{}/{} updated, {} available",
                 count("updatedReplicas"),

@@ -41,7 +41,7 @@ fn desired(revision: u64, commit: &str, web_at: &str) -> Arc<Desired> {
         revision,
         commit: Some(commit.into()),
         units: ["shop", "other"].map(|unit| (Unit(unit.into()), at(commit))).into(),
-        rows: [row(web(), web_at), row(other(), OLD)].into(),
+        rows: [row(web(), web_at), row(other(), OLD)].into_iter().collect(),
         ..Desired::default()
     })
 }
@@ -59,7 +59,7 @@ fn report(commit: &str, outcome: Outcome, status: Value, reason: &str, of_other:
             commit: commit.into(),
             outcome,
             reason: reason.into(),
-            objects: [(key.clone(), object)].into(),
+            objects: [(key.clone(), object)].into_iter().collect(),
             removing: Vec::new(),
         };
         (Unit::of(&key), report)
@@ -72,7 +72,7 @@ fn report(commit: &str, outcome: Outcome, status: Value, reason: &str, of_other:
             unit(other(), of_other, Value::Null, "of the other"),
         ]
         .into(),
-        nodes: BTreeMap::new(),
+        nodes: Default::default(),
         problems: Vec::new(),
         held_deletions: None,
         source_error: None,
@@ -111,9 +111,12 @@ fn a_rollout_is_told_as_it_changes_and_ends_converged() {
         "the numbers are those of the old generation"
     );
     let shop = unobserved.units.get_mut(&Unit::of(&web())).expect("it is there");
-    let object = shop.objects.get_mut(&web()).expect("it is there");
-    object.status = one.clone();
-    object.stale = true;
+    let object = ObjectReport {
+        status: one.clone(),
+        stale: true,
+        ..shop.objects[&web()].clone()
+    };
+    shop.objects.insert(web(), object);
     assert_eq!(follower.look(&after, Some(&unobserved), three), (vec![], None));
     let moving = report(NEW, Outcome::Progressing, one.clone(), "", converged);
     let (lines, end) = follower.look(&after, Some(&moving), three);
@@ -210,17 +213,26 @@ fn failures_carry_their_reason_and_held_deletions_their_confirmation() {
         "{lines:?}"
     );
 
+    // What is seen of its troubles comes and goes; it is told once.
+    for reason in [
+        "ImagePullBackOff: no such image",
+        "0 of 1 updated replicas are available",
+    ] {
+        let failed = report(NEW, Outcome::Failed, Value::Null, reason, converged);
+        let (lines, _) = follower.look(&after, Some(&failed), three);
+        assert_eq!(lines, [""; 0], "{reason}");
+    }
+
     let mut held = report(NEW, converged, Value::Null, "", converged);
-    held.held_deletions = Some(HeldDeletions {
+    held.held_deletions = Some(Arc::new(HeldDeletions {
         commit: NEW.into(),
         objects: vec![web(), other()],
         since: jiff::Timestamp::UNIX_EPOCH,
         reason: "over 30 % of shop".into(),
-    });
+    }));
     let mut follower = Follower::of_push(NEW.into(), before);
     let (lines, end) = follower.look(&after, Some(&held), three);
-    let line = "deletions: 2 objects wait to be deleted (over 30 % of shop): \
-                confirm with `towline sync --confirm-deletes aaaaaaaaaa`";
+    let line = "deletions: 2 objects wait to be deleted: over 30 % of shop";
     assert!(lines.contains(&line.to_owned()), "{lines:?}");
     assert_eq!(end, Some(End::Reached(Outcome::Held)));
 }

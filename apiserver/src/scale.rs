@@ -1,7 +1,7 @@
 //! The `scale` sub-resource.
 
 use http::StatusCode;
-use schemas::{Kind, Object, selector::Selector};
+use schemas::{Kind, Object, Part, selector::Selector};
 use serde_json::{Value, json};
 use store::Store;
 
@@ -15,18 +15,13 @@ use crate::{
 /// An object's `Scale`.
 #[must_use]
 pub(crate) fn of(object: &Object) -> Value {
-    let spec = object.body.value().get("spec");
-    let wanted = spec
-        .and_then(|spec| spec.get("replicas"))
-        .and_then(Value::as_i64)
-        .unwrap_or(1);
+    let wanted = object.body.at("spec/replicas").and_then(Part::int).unwrap_or(1);
     let there = object
         .status
         .as_ref()
-        .and_then(|status| status.get("replicas"))
-        .and_then(Value::as_i64)
+        .and_then(|status| status.at("replicas")?.int())
         .unwrap_or(0);
-    let raw = spec.and_then(|spec| spec.get("selector")).cloned().unwrap_or_default();
+    let raw = object.body.at("spec/selector").map(Part::value).unwrap_or_default();
     let selector = if object.kind == Kind::ReplicationController {
         serde_json::from_value(raw)
             .ok()

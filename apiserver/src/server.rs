@@ -1,15 +1,23 @@
 //! The port: TLS, HTTP/1.1 and HTTP/2, and one warp route for everything.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use bytes::Buf;
-use futures::StreamExt;
+use bytes::{Buf, Bytes};
+use futures::{Stream, StreamExt};
 use http::{HeaderMap, Method};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
     service::TowerToHyperService,
 };
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -175,19 +183,60 @@ fn routes(
             move |method: Method, path: FullPath, query: String, headers: HeaderMap, body, peer: Option<Peer>| {
                 let api = api.clone();
                 async move {
+                    let body = Body(Arc::new(Mutex::new(pieces(body))));
                     let call = Call {
                         method,
                         path: path.as_str().to_owned(),
                         query: Query::parse(&query),
                         headers,
-                        body: pieces(body),
+                        body: body.clone().boxed(),
                         peer: peer.as_ref().map(|peer| peer.address),
                         identity: peer.and_then(|peer| peer.identity),
                     };
-                    api.answer(call).await
+                    let answer = api.answer(call).await;
+                    if answer.status().is_client_error() || answer.status().is_server_error() {
+                        body.drain().await;
+                    }
+                    answer
                 }
             },
         )
+}
+
+/// A request's body, of which the handler reads as much as it likes.
+///
+/// A refusal is often known before the body has come. Over HTTP/2 the stream of a body that nobody reads
+/// is reset, and many clients then drop the answer that came before: what is left is read and thrown
+/// away, within bounds.
+#[derive(Clone)]
+struct Body(Arc<Mutex<crate::exchange::ByteStream>>);
+
+/// At most so much of a body, for so long, is read for the sake of the answer.
+const DRAINED: usize = 64 * 1024 * 1024;
+const DRAINING: Duration = Duration::from_secs(5);
+
+impl Body {
+    async fn drain(mut self) {
+        let rest = async {
+            let mut read = 0;
+            while let Some(Ok(piece)) = self.next().await {
+                read += piece.len();
+                if read > DRAINED {
+                    return;
+                }
+            }
+        };
+        // A client that is slower than that has to do without the answer.
+        let _ = tokio::time::timeout(DRAINING, rest).await;
+    }
+}
+
+impl Stream for Body {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.lock().poll_next_unpin(context)
+    }
 }
 
 fn pieces<B: Buf>(

@@ -6,12 +6,12 @@ use bytes::Bytes;
 use futures::StreamExt;
 use http::StatusCode;
 use parking_lot::Mutex;
-use schemas::{Kind, Object};
+use schemas::{Kind, Object, Part, meta::Versioned};
 use serde::{
     Serialize, Serializer,
     ser::{Error, SerializeMap},
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::exchange::{self, Response};
 
@@ -25,24 +25,14 @@ const SHORT_LIST: usize = 64;
 /// An object as the API writes it, without building its JSON value first.
 pub(crate) struct Wire<'a>(pub &'a Object);
 
-struct Meta<'a>(&'a Object);
-
 /// A pod's `spec` with its node.
-struct PodSpec<'a>(Option<&'a Map<String, Value>>, &'a str);
-
-impl Serialize for Meta<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut meta = self.0.meta.clone();
-        meta.resource_version = (self.0.version > 0).then(|| self.0.version.to_string());
-        meta.serialize(serializer)
-    }
-}
+struct PodSpec<'a>(Option<Part<'a>>, &'a str);
 
 impl Serialize for PodSpec<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        for (name, value) in self.0.into_iter().flatten() {
-            map.serialize_entry(name, value)?;
+        for (name, value) in self.0.into_iter().flat_map(Part::entries) {
+            map.serialize_entry(&*name, &value)?;
         }
         map.serialize_entry("nodeName", self.1)?;
         map.end()
@@ -56,27 +46,28 @@ impl Serialize for Wire<'_> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("apiVersion", &info.api_version())?;
         map.serialize_entry("kind", info.name)?;
-        map.serialize_entry("metadata", &Meta(object))?;
-        let body = object.body.value();
-        for (name, value) in body {
-            match (&object.node, name.as_str(), value) {
-                (Some(node), "spec", Value::Object(spec)) => {
-                    map.serialize_entry("spec", &PodSpec(Some(spec), node))?;
+        map.serialize_entry("metadata", &Versioned(&object.meta, object.version))?;
+        let mut has_spec = false;
+        for (name, value) in object.body.part().entries() {
+            match (&object.node, &*name) {
+                (Some(node), "spec") => {
+                    has_spec = true;
+                    map.serialize_entry("spec", &PodSpec(Some(value), node))?;
                 }
                 // A body cannot hold these; writing them twice would be worse than failing.
-                (_, "apiVersion" | "kind" | "metadata" | "status", _) => {
+                (_, "apiVersion" | "kind" | "metadata" | "status") => {
                     return Err(S::Error::custom(format!("the body of {} holds {name}", object.key())));
                 }
-                _ => map.serialize_entry(name, value)?,
+                _ => map.serialize_entry(&*name, &value)?,
             }
         }
         if let Some(node) = &object.node
-            && !body.contains_key("spec")
+            && !has_spec
         {
             map.serialize_entry("spec", &PodSpec(None, node))?;
         }
         if let Some(status) = &object.status {
-            map.serialize_entry("status", status.as_ref())?;
+            map.serialize_entry("status", status)?;
         }
         map.end()
     }
@@ -93,7 +84,7 @@ impl Serialize for Partial<'_> {
         let mut map = serializer.serialize_map(Some(3))?;
         map.serialize_entry("kind", "PartialObjectMetadata")?;
         map.serialize_entry("apiVersion", &format!("meta.k8s.io/{}", self.version))?;
-        map.serialize_entry("metadata", &Meta(self.object))?;
+        map.serialize_entry("metadata", &Versioned(&self.object.meta, self.object.version))?;
         map.end()
     }
 }

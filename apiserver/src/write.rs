@@ -12,7 +12,7 @@ use crate::{
     accept::Form,
     admit::{self, WriteOptions},
     api::{Api, with_warnings},
-    delete,
+    delete, eviction,
     exchange::{Call, MAX_BODY, Response},
     identity::Identity,
     path::{Resource, Sub, Verb},
@@ -34,7 +34,7 @@ pub(crate) async fn write(
     match (verb, resource.sub) {
         (Verb::Create, None) => create(api, resource, call).await,
         (Verb::Create, Some(Sub::Binding)) => pods::bind(api, resource, call).await,
-        (Verb::Create, Some(Sub::Eviction)) => pods::evict(api, resource, call).await,
+        (Verb::Create, Some(Sub::Eviction)) => eviction::evict(api, resource, call).await,
         (Verb::Update, None | Some(Sub::Status | Sub::Scale | Sub::Finalize))
         | (Verb::Patch, None | Some(Sub::Status | Sub::Scale)) => change(api, identity, verb, resource, call).await,
         (Verb::Delete, None) => delete::one(api, resource, call).await,
@@ -80,7 +80,7 @@ fn attempt(verb: Verb, key: &Key) -> policy::Attempt<'_> {
 }
 
 /// The warning of a dry run that a real write would be refused.
-fn refused_for_real(error: &ApiError) -> String {
+pub(crate) fn refused_for_real(error: &ApiError) -> String {
     format!("this is a dry run only; without it {}", error.message)
 }
 
@@ -145,9 +145,9 @@ async fn create_object(
     }
     let status = defaulting::initial_status(kind, &value);
     let mut object = Object::from_value(value).map_err(|error| ApiError::bad_request(error.to_string()))?;
-    object.meta.uid = Some(uid);
+    object.meta.uid = Some(uid.into());
     object.meta.creation_timestamp = Some(Time(now));
-    object.status = status.map(Arc::new);
+    object.status = status.map(Into::into);
 
     if let Err(error) = policy::check(
         &api.store,
@@ -371,12 +371,12 @@ async fn attempt_change(
         let status = after.get("status").cloned().unwrap_or_else(|| json!({}));
         if options.dry_run {
             let mut object = Object::clone(live);
-            object.status = Some(Arc::new(status));
+            object.status = Some(status.into());
             return Ok((Arc::new(object), Vec::new()));
         }
         let op = Op::Status {
             key: live.key(),
-            status: Arc::new(status),
+            status: status.into(),
         };
         let write = Write::new(op).uid(live.uid()).version(live.version);
         let written = api.store.write_one(Class::User, write).await.map_err(changed)?;
@@ -468,6 +468,9 @@ fn replaced(
     let kind = live.kind;
     let owners = after.pointer("/metadata/managedFields").cloned();
     warnings.extend(admit::complete(kind, &mut after)?);
+    if kind == Kind::Job {
+        defaulting::identify_job(&mut after, &live.uid().0);
+    }
     admit::check_changes(kind, live.name(), before, &after)?;
     match owners {
         _ if !keeps_owners(kind, is_apply, Some(live)) => {}

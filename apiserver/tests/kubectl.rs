@@ -290,13 +290,13 @@ async fn get_watch_shows_changes_as_they_come() {
     line_with(&mut lines, "web-2").await;
     let made = cluster.create([pod("late", &Value::Null)]).await;
     assert!(line_with(&mut lines, "late").await.contains("1/1"));
-    let mut status = Value::clone(made[0].status.as_ref().expect("a status"));
+    let mut status = made[0].status_value().expect("a status");
     status["containerStatuses"][0]["ready"] = false.into();
     status["containerStatuses"][0]["restartCount"] = 1.into();
     status["containerStatuses"][0]["state"] = json!({"waiting": {"reason": "CrashLoopBackOff"}});
     let op = Op::Status {
         key: Key::namespaced(Kind::Pod, "shop", "late"),
-        status: std::sync::Arc::new(status),
+        status: status.into(),
     };
     cluster
         .store
@@ -368,4 +368,81 @@ async fn drain_evicts_the_pods_of_a_node() {
     }
     let output = draining.await.expect("it ran").expect("it ended");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_reaches_clients_of_http2_though_their_body_was_not_read() {
+    let curl = tokio::process::Command::new("curl").arg("--version").output().await;
+    if curl.is_err() {
+        assert!(std::env::var_os("CI").is_none(), "CI needs curl");
+        return;
+    }
+    let cluster = Cluster::start().await;
+    // More than fits into a stream's window, so that it must be read on.
+    for body in ["{}".to_owned(), " ".repeat(5 << 20)] {
+        let output = cluster
+            .post_as_nobody("/api/v1/namespaces/shop/configmaps", &body)
+            .await;
+        let (out, err) = cluster::texts(&output);
+        assert_eq!(out, "2 401", "{} bytes: {err}", body.len());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_generators_make_is_read() {
+    let cluster = cluster!(FULL);
+    let said = cluster
+        .run(&["create", "job", "hello", "--image=busybox", "--", "echo", "hi there"])
+        .await;
+    assert_eq!(said.trim(), "job.batch/hello created");
+    let job = cluster
+        .store
+        .get(&Key::namespaced(Kind::Job, "shop", "hello"))
+        .expect("it is there")
+        .to_value();
+    let pod = &job["spec"]["template"]["spec"];
+    assert_eq!(pod["containers"][0]["command"], json!(["echo", "hi there"]), "{job:#}");
+    assert_eq!(
+        (&pod["containers"][0]["image"], &pod["restartPolicy"]),
+        (&json!("busybox"), &json!("Never"))
+    );
+    // What only git makes is refused with the place to put it.
+    for arguments in [
+        "create deployment d --image=i --port=80",
+        "create configmap c --from-literal=a=b",
+        "create secret generic s --from-literal=a=b",
+        "create namespace n",
+        "create serviceaccount s",
+        "create role r --verb=get --resource=pods",
+        "create rolebinding b --role=r --user=u",
+        "create service clusterip s --tcp=80",
+        "create ingress i --rule=a/b=c:80",
+        "create quota q --hard=pods=1",
+        "create poddisruptionbudget p --selector=a=b --min-available=1",
+        "create priorityclass p --value=1",
+    ] {
+        let said = cluster.fails(&words(arguments)).await;
+        assert!(
+            said.contains("only git creates it: add a manifest under"),
+            "{arguments}: {said}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_of_a_deletion_warns_where_a_real_one_is_refused() {
+    let cluster = cluster!(FULL);
+    let output = cluster.output(&["delete", "secret", "keys", "--dry-run=server"]).await;
+    let (out, err) = cluster::texts(&output);
+    assert!(
+        out.contains("deleted (server dry run)") && err.contains("only git"),
+        "{out}{err}"
+    );
+    assert!(
+        cluster
+            .store
+            .get(&Key::namespaced(Kind::Secret, "shop", "keys"))
+            .is_some()
+    );
+    cluster.fails(&["delete", "secret", "keys"]).await;
 }

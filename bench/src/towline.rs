@@ -370,6 +370,8 @@ fn launch(binary: &Path, socket: &Path, dir: &Path, port: u16, push: bool, flags
     let mut command = Command::new(binary);
     command
         .arg("up")
+        // How full the disk of this machine is, is not what is measured.
+        .args(["--pressure", "nodefs.available<1%,imagefs.available<1%"])
         .arg("--data-dir")
         .arg(dir.join("data"))
         .arg("--listen")

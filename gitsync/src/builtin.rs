@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -31,9 +31,11 @@ pub struct Hook {
 pub enum BuiltinError {
     #[error("the built-in repository {}: {reason}", dir.display())]
     Git { dir: PathBuf, reason: String },
+    #[error("the folder {} of the built-in repository cannot be made", dir.display())]
+    Folder { dir: PathBuf, source: io::Error },
     #[error("the built-in repository's hook {}: {error}", path.display())]
     Hook { path: PathBuf, error: io::Error },
-    #[error("the built-in repository cannot be seeded: {0}")]
+    #[error("the built-in repository cannot be seeded")]
     Seed(#[from] ImportError),
 }
 
@@ -53,6 +55,10 @@ pub fn ensure_builtin(
         dir: dir.to_path_buf(),
         reason: error.message().to_owned(),
     };
+    make_private(dir).map_err(|source| BuiltinError::Folder {
+        dir: dir.to_path_buf(),
+        source,
+    })?;
     let reference = format!("refs/heads/{branch}");
     let repo = match Repository::open_bare(dir) {
         Ok(repo) => repo,
@@ -83,6 +89,12 @@ pub fn ensure_builtin(
         commit().map_err(git)?;
     }
     Ok(())
+}
+
+/// Makes a folder that its owner alone can enter, or makes it so: manifests hold Secrets.
+pub(crate) fn make_private(dir: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
 }
 
 fn configure(repo: &Repository) -> Result<(), git2::Error> {
@@ -212,7 +224,11 @@ mod tests {
         let at: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
         let ensure =
             || ensure_builtin(&repo_dir, "main", Some(&seed), &hook(Path::new("/bin/true")), at).expect("made");
+        fs::create_dir(&repo_dir).expect("made");
+        fs::set_permissions(&repo_dir, fs::Permissions::from_mode(0o755)).expect("set");
         ensure();
+        let mode = fs::metadata(&repo_dir).expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "manifests hold Secrets");
         let repo = Repository::open_bare(&repo_dir).expect("it is there");
         let first = repo.refname_to_id("refs/heads/main").expect("seeded");
         let tree = repo.find_commit(first).expect("a commit").tree().expect("a tree");

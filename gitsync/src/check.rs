@@ -10,7 +10,7 @@ use schemas::{
 use tokio::task;
 
 use crate::{
-    GitSync, Shared,
+    GitSync, Plan, Shared,
     parsed::describe,
     preview,
     rendered::Rendered,
@@ -149,25 +149,17 @@ fn judge_branch(shared: &Shared, push: &PushCheck, update: &Update) -> Result<(b
     if let Some(note) = &revised.write.source_error {
         lines.push(format!("warning: {note}"));
     }
-    let created = revised
-        .write
-        .put
-        .iter()
-        .filter(|row| !desired.rows.contains_key(&row.key))
-        .count();
-    let changed = revised
-        .write
-        .put
-        .iter()
-        .filter(|row| desired.rows.get(&row.key).is_some_and(|old| old.hash != row.hash))
-        .count();
+    let planned = Plan::between(commit_of(new), &desired, revised);
+    let (created, updated, deleted) = (planned.created.len(), planned.updated.len(), planned.deleted.len());
     lines.push(format!(
-        "{}: {created} to create, {changed} to update, {} to delete",
-        commit_of(new).short(),
-        revised.write.drop.len()
+        "{}: {created} to create, {updated} to update, {deleted} to delete",
+        planned.commit.short()
     ));
-    for (unit, at) in &revised.write.units {
-        if let Some(reason) = &at.held {
+    for released in &planned.released {
+        lines.push(format!("{} stays: manifests declare objects in it", released.object));
+    }
+    for (unit, reason) in &planned.held {
+        if Some(reason) != planned.source_error.as_ref() {
             lines.push(format!("held: {unit} stays as it is: {reason}"));
         }
     }
@@ -235,6 +227,9 @@ fn list(lines: &mut Vec<String>, problems: &[Problem], severity: Severity, word:
             .map(|problem| format!("{word}: {}", describe(problem))),
     );
     if matching.len() > SHOWN {
-        lines.push(format!("{word}: and {} more", matching.len() - SHOWN));
+        lines.push(format!(
+            "{word}: and {} more; `towline validate` lists them",
+            matching.len() - SHOWN
+        ));
     }
 }

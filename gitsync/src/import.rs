@@ -45,7 +45,7 @@ pub(crate) fn folder(repo: &Repository, path: &Path, take: Take) -> Result<(Oid,
         let text = name.to_string_lossy();
         let wanted = match take {
             Take::Everything => text != ".git",
-            Take::Manifests if kind.is_dir() => !text.starts_with('.'),
+            Take::Manifests if kind.is_dir() || (kind.is_symlink() && entry.path().is_dir()) => !text.starts_with('.'),
             Take::Manifests => is_manifest(&text) || text == ignore::FILE || text == "Kustomization",
         };
         if !wanted {

@@ -9,9 +9,13 @@ use rustc_hash::{FxBuildHasher, FxHashSet};
 use schemas::{
     Key,
     report::{Position, Problem, Severity},
+    rollout,
 };
 
-use crate::parsed::{Manifest, ParsedFile};
+use crate::{
+    dependencies::{Declarations, Dependencies},
+    parsed::{Manifest, ParsedFile},
+};
 
 /// Every file of a commit, and where each object is declared.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +28,7 @@ pub(crate) struct Index {
     failed: BTreeSet<Arc<str>>,
     /// Objects that are declared more than once.
     duplicates: BTreeSet<Key>,
+    dependencies: Dependencies,
 }
 
 /// The place of a declaration: a file, and the number of the object in it. Nearly always there is one.
@@ -56,10 +61,12 @@ impl Index {
         }
         if file.failure.is_some() {
             self.failed.insert(file.file.clone());
+            self.dependencies.unsettle();
         } else {
             for (at, object) in file.objects.iter().enumerate() {
                 dirty.insert(object.key.clone());
                 self.declare(&object.key, &file, at);
+                self.dependencies.put(&file.file, object);
             }
         }
         self.files.insert(file.file.clone(), file);
@@ -69,11 +76,13 @@ impl Index {
         let Some(file) = self.files.remove(path) else { return };
         self.troubled.remove(path);
         if self.failed.remove(path) {
+            self.dependencies.unsettle();
             return;
         }
         for object in &file.objects {
             dirty.insert(object.key.clone());
             self.retract(&object.key, path);
+            self.dependencies.remove(&object.key);
         }
     }
 
@@ -173,6 +182,20 @@ impl Index {
             .collect()
     }
 
+    /// Judges what manifests depend on, if that may have changed. To be called after files were put or
+    /// removed.
+    pub(crate) fn settle(&mut self) {
+        if self.dependencies.is_dirty() {
+            let problems = self.dependencies.settled(self);
+            self.dependencies.settle(problems);
+        }
+    }
+
+    /// What is wrong with what manifests depend on, by the dependent.
+    pub(crate) fn misled(&self) -> impl Iterator<Item = (&Key, &Problem)> {
+        self.dependencies.problems()
+    }
+
     /// Every problem, in the order of positions.
     pub(crate) fn problems(&self) -> Vec<Problem> {
         let mut problems: Vec<Problem> = self
@@ -181,6 +204,7 @@ impl Index {
             .filter_map(|path| self.files.get(path))
             .flat_map(|file| file.problems.iter().cloned())
             .chain(self.duplicates.iter().flat_map(|key| self.duplicate(key)))
+            .chain(self.misled().map(|(_, problem)| problem.clone()))
             .collect();
         problems.sort_by(|a, b| (&a.position, &a.object, &a.message).cmp(&(&b.position, &b.object, &b.message)));
         problems
@@ -193,5 +217,28 @@ impl Index {
     /// Objects of every sound file, declared once or more.
     pub(crate) fn len(&self) -> usize {
         self.declared.len()
+    }
+}
+
+impl Declarations for Index {
+    fn may_declare(&self, key: &Key) -> bool {
+        self.declares(key)
+            || self
+                .failed()
+                .filter_map(|file| file.failure.as_ref())
+                .any(|failure| failure.mentions(&key.name))
+    }
+
+    fn wave(&self, key: &Key) -> Option<i64> {
+        self.declaration(key)
+            .map(|(_, manifest)| rollout::wave(&manifest.content))
+    }
+
+    fn neighbours(&self, key: &Key) -> Vec<Arc<str>> {
+        self.declared
+            .keys()
+            .filter(|other| other.kind == key.kind && other.namespace == key.namespace)
+            .map(|other| other.name.clone())
+            .collect()
     }
 }

@@ -6,6 +6,7 @@
 
 mod builtin;
 mod check;
+mod dependencies;
 mod diff;
 mod ignore;
 mod import;
@@ -133,17 +134,8 @@ impl GitSync {
         clock: Arc<dyn Clock>,
         shutdown: CancellationToken,
     ) -> Result<Self, StartError> {
-        for branch in [&options.branch, &options.status.branch] {
-            if !git2::Branch::name_is_valid(branch).unwrap_or(false) {
-                return Err(StartError::BranchName(branch.clone()));
-            }
-        }
-        if options.branch == options.status.branch
-            && options.status.repo.as_ref().is_none_or(|repo| *repo == options.source)
-        {
-            return Err(StartError::SameBranch(options.branch.clone()));
-        }
-        std::fs::create_dir_all(&options.data_dir).map_err(|error| StartError::DataDir {
+        options.check()?;
+        builtin::make_private(&options.data_dir).map_err(|error| StartError::DataDir {
             path: options.data_dir.clone(),
             error,
         })?;
@@ -213,7 +205,8 @@ impl GitSync {
         }
         let held = |key: &schemas::Key| {
             let unit = desired.units.get(&schemas::Unit::of(key));
-            unit.is_some_and(|unit| unit.held.is_some())
+            // Units of which something is left behind are held by the condition itself.
+            unit.is_some_and(|unit| unit.held.is_some() && unit.held != desired.source_error)
         };
         let gone = |key: &&schemas::Key| rendered.index.declaration(key).is_none() && !held(key);
         let mut objects: Vec<_> = desired.rows.keys().filter(gone).cloned().collect();

@@ -2,6 +2,8 @@
 
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
+use crate::StartError;
+
 /// Everything that a [`crate::GitSync`] needs to know.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -52,6 +54,23 @@ impl Options {
             },
             repack: false,
         }
+    }
+
+    /// Checks what can be checked without looking at a repository.
+    ///
+    /// # Errors
+    /// Names that no branch can have, and a status branch that is the one that declares.
+    pub fn check(&self) -> Result<(), StartError> {
+        for branch in [&self.branch, &self.status.branch] {
+            if !git2::Branch::name_is_valid(branch).unwrap_or(false) {
+                return Err(StartError::BranchName(branch.clone()));
+            }
+        }
+        let here = self.status.repo.as_ref().is_none_or(|repo| *repo == self.source);
+        if here && self.branch == self.status.branch {
+            return Err(StartError::SameBranch(self.branch.clone()));
+        }
+        Ok(())
     }
 
     pub(crate) fn poll(&self) -> Duration {

@@ -37,6 +37,9 @@ pub(crate) struct Manifest {
     pub(crate) content: Arc<Value>,
     pub(crate) line: u32,
     pub(crate) column: u32,
+    /// What must have been healthy before it is released, and the line and column where that is written.
+    pub(crate) depends_on: Vec<Key>,
+    pub(crate) depends_at: (u32, u32),
 }
 
 /// What is known of a file that could not be read.
@@ -157,6 +160,8 @@ impl From<Declared> for Manifest {
             content: declared.content,
             line: declared.line,
             column: declared.column,
+            depends_on: declared.depends_on,
+            depends_at: declared.depends_at,
         }
     }
 }
@@ -240,6 +245,10 @@ impl Cache {
                 }
                 Entry::Link(_) => {
                     let message = "symbolic links are not followed; commit the manifest itself here";
+                    parsed.push(Arc::new(ParsedFile::warned(path, message)));
+                }
+                Entry::BadName(_) => {
+                    let message = "this name is no UTF-8 text, so nothing here is read; rename it";
                     parsed.push(Arc::new(ParsedFile::warned(path, message)));
                 }
                 Entry::Submodule(_) => {

@@ -22,6 +22,10 @@ pub struct Plan {
     pub created: Vec<Declaration>,
     pub updated: Vec<Updated>,
     pub deleted: Vec<Declaration>,
+    /// Namespaces that are declared no longer and stay, without what their manifests said of them,
+    /// because manifests declare objects in them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub released: Vec<Declaration>,
     /// Units that would not move on, and why.
     pub held: BTreeMap<Unit, String>,
     pub problems: Vec<Problem>,
@@ -67,13 +71,18 @@ impl Plan {
                 Some(_) => {}
             }
         }
-        let deleted = write.drop.iter().filter_map(|key| desired.rows.get(key));
+        let dropped = write.drop.iter().filter_map(|key| desired.rows.get(key));
+        let stays = |key: &Key| key.kind == Kind::Namespace && write.units.contains_key(&Unit::of(key));
+        let (released, deleted) = dropped
+            .map(|row| Declaration::of(row))
+            .partition(|declaration| stays(&declaration.object));
         Self {
             commit,
             base: desired.commit.clone(),
             created,
             updated,
-            deleted: deleted.map(|row| Declaration::of(row)).collect(),
+            deleted,
+            released,
             held: write
                 .units
                 .into_iter()
@@ -87,7 +96,7 @@ impl Plan {
     /// Nothing would change.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.created.is_empty() && self.updated.is_empty() && self.deleted.is_empty()
+        self.created.is_empty() && self.updated.is_empty() && self.deleted.is_empty() && self.released.is_empty()
     }
 }
 
@@ -119,6 +128,9 @@ fn replaced(kind: Kind, old: &Value, new: &Value) -> Option<Replaced> {
     let (mut old, mut new) = (old.clone(), new.clone());
     defaulting::default_object(kind, &mut old);
     defaulting::default_object(kind, &mut new);
+    if kind == Kind::Job {
+        return replaced_job(&old, &new);
+    }
     let (path, template) = match kind {
         Kind::Deployment | Kind::DaemonSet | Kind::StatefulSet => ("spec.template", "/spec/template"),
         Kind::Pod => ("spec", "/spec"),
@@ -150,6 +162,27 @@ fn replaced(kind: Kind, old: &Value, new: &Value) -> Option<Replaced> {
     (!containers.is_empty()).then_some(Replaced { containers, because })
 }
 
+/// A Job that cannot take a change over is replaced as a whole.
+fn replaced_job(old: &Value, new: &Value) -> Option<Replaced> {
+    let frozen: Vec<String> = validate::changes(Kind::Job, old, new)
+        .iter()
+        .map(|finding| finding.path.to_string())
+        .collect();
+    let changes = diff::fields(old, new).into_iter().map(|change| change.path);
+    let because: Vec<String> = changes
+        .filter(|path| frozen.iter().any(|frozen| path.starts_with(frozen)))
+        .collect();
+    let names = ["initContainers", "containers"]
+        .iter()
+        .filter_map(|list| new.pointer(&format!("/spec/template/spec/{list}"))?.as_array())
+        .flatten();
+    let names = names.filter_map(|container| container.get("name")?.as_str());
+    (!because.is_empty()).then(|| Replaced {
+        containers: names.map(str::to_owned).collect(),
+        because,
+    })
+}
+
 impl fmt::Display for Plan {
     /// For people: a line for each object, indented lines for its fields, a sum at the end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -175,7 +208,15 @@ impl fmt::Display for Plan {
         for deleted in &self.deleted {
             writeln!(f, "- {deleted}")?;
         }
-        for (unit, reason) in &self.held {
+        for released in &self.released {
+            writeln!(
+                f,
+                "~ {released}\n    stays, without its labels and annotations: manifests declare objects in it"
+            )?;
+        }
+        // What the source as a whole holds is told once, below.
+        let own = |reason: &str| self.source_error.as_deref() != Some(reason);
+        for (unit, reason) in self.held.iter().filter(|(_, reason)| own(reason)) {
             writeln!(f, "held: {unit} stays as it is: {reason}")?;
         }
         if let Some(error) = &self.source_error {
@@ -233,6 +274,22 @@ mod tests {
         assert_eq!(
             replaced(Kind::Deployment, &old, &deployment("web:1", 1, Some("Always"))),
             None
+        );
+    }
+
+    #[test]
+    fn a_job_is_replaced_only_for_what_it_cannot_take_over() {
+        let job = |image: &str, parallelism: u32| {
+            json!({"metadata": {"name": "load"}, "spec": {"parallelism": parallelism, "completions": 1,
+                "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "a", "image": image}]}}}})
+        };
+        assert_eq!(replaced(Kind::Job, &job("a:1", 1), &job("a:1", 3)), None);
+        assert_eq!(
+            replaced(Kind::Job, &job("a:1", 1), &job("a:2", 3)),
+            Some(Replaced {
+                containers: vec!["a".into()],
+                because: vec!["spec.template.spec.containers[a].image".into()],
+            })
         );
     }
 

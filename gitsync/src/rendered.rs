@@ -94,6 +94,7 @@ impl Rendered {
             for file in parsed {
                 index.put(file, &mut touched);
             }
+            index.settle();
         }
         self.dir = Some(dir);
         Ok(touched)

@@ -144,6 +144,12 @@ pub(crate) fn holds(index: &Index, book: &Book) -> Holds {
             .unwrap_or_default();
         holds.units.entry(Unit::of(key)).or_insert(reason);
     }
+    for (key, problem) in index.misled() {
+        holds
+            .units
+            .entry(Unit::of(key))
+            .or_insert_with(|| crate::parsed::describe(problem));
+    }
     holds
 }
 
@@ -282,19 +288,35 @@ pub(crate) fn revise(
     );
     cap(&mut problems);
 
+    // What an unrelated history does not declare stays at the commit that did.
+    let mut left: BTreeMap<Unit, usize> = BTreeMap::new();
+    for key in pending.iter().filter(|_| keep.is_some()) {
+        if index.declaration(key).is_none() && desired.rows.contains_key(key) {
+            *left.entry(Unit::of(key)).or_default() += 1;
+        }
+    }
+    let commit_before = |unit: &Unit| {
+        let before = desired.units.get(unit);
+        before.map_or_else(|| NO_COMMIT.into(), |at| at.commit.clone())
+    };
+
     let units = counts
         .into_iter()
         .filter(|(_, count)| *count > 0)
-        .map(|(unit, _)| unit)
-        .chain(held.keys().cloned())
-        .map(|unit| {
+        .chain(held.keys().map(|unit| (unit.clone(), 0)))
+        .map(|(unit, count)| {
             let at = match held.get(&unit) {
                 Some(reason) => UnitAt {
-                    commit: desired
-                        .units
-                        .get(&unit)
-                        .map_or_else(|| NO_COMMIT.into(), |at| at.commit.clone()),
+                    commit: commit_before(&unit),
                     held: Some(reason.clone()),
+                    may_delete: false,
+                },
+                None if left.contains_key(&unit) => UnitAt {
+                    commit: match left.get(&unit) {
+                        Some(all) if *all >= count => commit_before(&unit),
+                        _ => info.commit.clone(),
+                    },
+                    held: keep.clone(),
                     may_delete: false,
                 },
                 None => UnitAt {
@@ -329,8 +351,9 @@ pub(crate) fn revise(
 pub(crate) fn broken(desired: &Desired, error: String, at: Timestamp) -> RevisionWrite {
     let units = desired.units.iter().map(|(unit, at)| {
         let at = UnitAt {
+            commit: at.commit.clone(),
+            held: Some(error.clone()),
             may_delete: false,
-            ..at.clone()
         };
         (unit.clone(), at)
     });

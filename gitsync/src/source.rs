@@ -20,6 +20,8 @@ use crate::{
 pub(crate) enum SourceError {
     #[error("the repository {path} cannot be read: {reason}; nothing changes until it can")]
     Unreadable { path: String, reason: String },
+    #[error("{text:?} names no commit of {path}; give a branch, a tag or a commit's id")]
+    NoCommit { path: String, text: String },
     #[error("{path} has no branch {branch}; nothing changes until it is back (a push creates it)")]
     NoBranch { path: String, branch: String },
     /// There has never been a commit: a new repository, waiting for its first push.
@@ -180,10 +182,10 @@ impl Place {
     /// A commit by a reference, a branch's name or (part of) its id.
     pub(crate) fn resolve(&self, repo: &Repository, text: &str) -> Result<Oid, SourceError> {
         let found = repo.revparse_single(text).and_then(|object| object.peel_to_commit());
-        match found {
-            Ok(commit) => Ok(commit.id()),
-            Err(error) => Err(self.unreadable(&format!("{text:?} names no commit ({})", error.message()))),
-        }
+        found.map(|commit| commit.id()).map_err(|_| SourceError::NoCommit {
+            path: self.shown.clone(),
+            text: text.to_owned(),
+        })
     }
 
     /// Reads which files of a commit count.

@@ -29,8 +29,10 @@ pub(crate) enum Entry {
         file: Oid,
         inputs: Vec<Oid>,
     },
-    /// A symbolic link with a manifest's name.
+    /// A symbolic link with a manifest's name, or one to a folder.
     Link(Oid),
+    /// A manifest, or a folder with manifests, whose name is no UTF-8; it is known by its escaped name.
+    BadName(Oid),
     /// A submodule.
     Submodule(Oid),
 }
@@ -77,7 +79,16 @@ pub(crate) fn scan(
         }
         path.push_str(part);
     }
-    read(repo, id, &path, &rules, before).map(Some)
+    let root = repo.find_tree(tree)?;
+    let reading = Reading { repo, root: &root };
+    reading.folder(id, &path, &rules, before).map(Some)
+}
+
+/// One look at a commit's trees.
+struct Reading<'a> {
+    repo: &'a Repository,
+    /// The whole repository: links lead anywhere in it.
+    root: &'a git2::Tree<'a>,
 }
 
 /// The rules within a folder: those handed down, then its own ignore file's.
@@ -96,72 +107,131 @@ fn own_rules(
     }
 }
 
-fn read(
-    repo: &Repository,
-    id: Oid,
-    path: &str,
-    above: &Arc<Rules>,
-    before: Option<&Arc<Dir>>,
-) -> Result<Arc<Dir>, git2::Error> {
-    if let Some(before) = before
-        && before.id == id
-        && before.rules == *above
-    {
-        return Ok(before.clone());
-    }
-    if path.bytes().filter(|byte| *byte == b'/').count() > DEPTH {
-        return Err(git2::Error::from_str("its folders are nested too deep"));
-    }
-    let tree = repo.find_tree(id)?;
-    let rules = own_rules(repo, &tree, path, above)?;
-    let mut dir = Dir {
-        id,
-        rules: above.clone(),
-        files: BTreeMap::new(),
-        dirs: BTreeMap::new(),
-    };
-    for name in OVERLAYS {
-        let Some(entry) = tree.get_name(name) else { continue };
-        if entry.kind() == Some(ObjectType::Blob) && !rules.ignores(&join(path, name), false) {
-            let mut inputs = Vec::new();
-            manifest_like(repo, &tree, 0, &mut inputs)?;
-            dir.files.insert(
-                name.into(),
-                Entry::Overlay {
-                    file: entry.id(),
-                    inputs,
-                },
-            );
-            return Ok(Arc::new(dir));
+impl Reading<'_> {
+    fn folder(
+        &self,
+        id: Oid,
+        path: &str,
+        above: &Arc<Rules>,
+        before: Option<&Arc<Dir>>,
+    ) -> Result<Arc<Dir>, git2::Error> {
+        let repo = self.repo;
+        if let Some(before) = before
+            && before.id == id
+            && before.rules == *above
+        {
+            return Ok(before.clone());
         }
-    }
-    for entry in &tree {
-        // A name that is no UTF-8 cannot be shown in a message; it is not a manifest's name either.
-        let Ok(name) = entry.name() else { continue };
-        if name.starts_with('.') {
-            continue;
+        if path.bytes().filter(|byte| *byte == b'/').count() > DEPTH {
+            return Err(git2::Error::from_str("its folders are nested too deep"));
         }
-        let full = join(path, name);
-        match entry.kind() {
-            Some(ObjectType::Tree) if !rules.ignores(&full, true) => {
-                let before = before.and_then(|before| before.dirs.get(name));
-                let child = read(repo, entry.id(), &full, &rules, before)?;
-                dir.dirs.insert(name.into(), child);
+        let tree = repo.find_tree(id)?;
+        let rules = own_rules(repo, &tree, path, above)?;
+        let mut dir = Dir {
+            id,
+            rules: above.clone(),
+            files: BTreeMap::new(),
+            dirs: BTreeMap::new(),
+        };
+        for name in OVERLAYS {
+            let Some(entry) = tree.get_name(name) else { continue };
+            if entry.kind() == Some(ObjectType::Blob) && !rules.ignores(&join(path, name), false) {
+                let mut inputs = Vec::new();
+                manifest_like(repo, &tree, 0, &mut inputs)?;
+                dir.files.insert(
+                    name.into(),
+                    Entry::Overlay {
+                        file: entry.id(),
+                        inputs,
+                    },
+                );
+                return Ok(Arc::new(dir));
             }
-            Some(ObjectType::Blob) if is_manifest(name) && !rules.ignores(&full, false) => {
-                let found = match entry.filemode() {
-                    MODE_LINK => Entry::Link(entry.id()),
-                    _ => Entry::Manifest(entry.id()),
-                };
-                dir.files.insert(name.into(), found);
-            }
-            Some(ObjectType::Commit) if !rules.ignores(&full, true) => {
-                dir.files.insert(name.into(), Entry::Submodule(entry.id()));
-            }
-            _ => {}
         }
+        for entry in &tree {
+            let Ok(name) = entry.name() else {
+                if !entry.name_bytes().starts_with(b".") && self.is_wanted(&entry)? {
+                    let name = entry.name_bytes().escape_ascii().to_string();
+                    if !rules.ignores(&join(path, &name), entry.kind() == Some(ObjectType::Tree)) {
+                        dir.files.insert(name.into(), Entry::BadName(entry.id()));
+                    }
+                }
+                continue;
+            };
+            if name.starts_with('.') {
+                continue;
+            }
+            let full = join(path, name);
+            match entry.kind() {
+                Some(ObjectType::Tree) if !rules.ignores(&full, true) => {
+                    let before = before.and_then(|before| before.dirs.get(name));
+                    let child = self.folder(entry.id(), &full, &rules, before)?;
+                    dir.dirs.insert(name.into(), child);
+                }
+                Some(ObjectType::Blob) if is_manifest(name) && !rules.ignores(&full, false) => {
+                    let found = match entry.filemode() {
+                        MODE_LINK => Entry::Link(entry.id()),
+                        _ => Entry::Manifest(entry.id()),
+                    };
+                    dir.files.insert(name.into(), found);
+                }
+                Some(ObjectType::Blob)
+                    if entry.filemode() == MODE_LINK
+                        && !rules.ignores(&full, true)
+                        && self.leads_to_folder(entry.id(), path) =>
+                {
+                    dir.files.insert(name.into(), Entry::Link(entry.id()));
+                }
+                Some(ObjectType::Commit) if !rules.ignores(&full, true) => {
+                    dir.files.insert(name.into(), Entry::Submodule(entry.id()));
+                }
+                _ => {}
+            }
+        }
+        Ok(Arc::new(dir))
     }
-    Ok(Arc::new(dir))
+
+    /// Whether an entry with a name that cannot be read would count under a better one.
+    fn is_wanted(&self, entry: &git2::TreeEntry<'_>) -> Result<bool, git2::Error> {
+        Ok(match entry.kind() {
+            Some(ObjectType::Blob) => is_manifest(&String::from_utf8_lossy(entry.name_bytes())),
+            Some(ObjectType::Tree) => {
+                let mut inside = Vec::new();
+                manifest_like(self.repo, &self.repo.find_tree(entry.id())?, 0, &mut inside)?;
+                !inside.is_empty()
+            }
+            _ => false,
+        })
+    }
+
+    /// Whether a symbolic link in the folder `path` leads to a folder of the repository.
+    fn leads_to_folder(&self, link: Oid, path: &str) -> bool {
+        let Ok(target) = self.repo.find_blob(link) else {
+            return false;
+        };
+        let Ok(target) = std::str::from_utf8(target.content()) else {
+            return false;
+        };
+        if target.starts_with('/') {
+            return false;
+        }
+        let mut steps: Vec<&str> = Vec::new();
+        for step in path.split('/').chain(target.split('/')) {
+            match step {
+                "" | "." => {}
+                ".." if steps.pop().is_none() => return false,
+                ".." => {}
+                step => steps.push(step),
+            }
+        }
+        let to = steps.join("/");
+        let found = if to.is_empty() {
+            return true;
+        } else {
+            self.root.get_path(std::path::Path::new(&to))
+        };
+        found.is_ok_and(|entry| entry.kind() == Some(ObjectType::Tree))
+    }
 }
 
 /// Every file below a folder that could be a manifest.

@@ -90,11 +90,12 @@ fn body(
     if let Some(body) = known.get(&pod.body.hash()) {
         return Ok(body.clone());
     }
-    let mut value = pod.body.value().clone();
+    let before = pod.body.value();
+    let mut value = before.clone();
     if let Some(spec) = value.get_mut("spec").and_then(Value::as_object_mut) {
         priorities.admit(spec)?;
     }
-    let body = if value == *pod.body.value() {
+    let body = if value == before {
         pod.body.clone()
     } else {
         Body::new(value)
@@ -134,7 +135,7 @@ mod tests {
         let created = writes.filter_map(|write| match &write.op {
             Op::Create(pod) => Some((
                 pod.name().to_owned(),
-                pod.body.value()["spec"]["priority"].as_i64().unwrap_or(-1),
+                pod.body.at("spec/priority").and_then(schemas::Part::int).unwrap_or(-1),
             )),
             _ => None,
         });

@@ -9,12 +9,11 @@ mod pod;
 mod rolling;
 mod status;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_openapi::api::apps::v1::DaemonSetSpec;
 use rustc_hash::FxHashMap;
 use schemas::{Key, Kind, Now, Object, Uid, template};
-use serde_json::Value;
 use store::{Class, Op, Write};
 
 use crate::{
@@ -50,8 +49,6 @@ pub struct World {
 }
 
 const SOURCE: &str = "daemonset-controller";
-/// Pods are made in batches of 1, 2, 4, …: a fault that hits them all is met once.
-const FIRST_BATCH: usize = 1;
 /// At most so many pods are made or removed in one look.
 const BURST: usize = 500;
 
@@ -122,7 +119,7 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
         plan.write(
             Class::Status,
             "taking another name for the revision",
-            status::collided(set),
+            revision::collided(set),
         );
         return plan;
     };
@@ -140,7 +137,7 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
     if let Some(delay) = next {
         plan.look_again(delay);
     }
-    if set.status.as_deref() != Some(&status) && (quiet || world.failure.is_some()) {
+    if set.status != Some((&status).into()) && (quiet || world.failure.is_some()) {
         // When pods are about to come or go, the next look counts them.
         plan.write(Class::Status, "counting pods", status_of(set, status));
     }
@@ -159,7 +156,7 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
 impl<'a> Spread<'a> {
     fn new(world: &'a World, spec: &'a DaemonSetSpec, current: &'a Current, now: Now) -> Self {
         let rules = Rules::of(&spec.template);
-        let mut by_node: BTreeMap<&str, Vec<&Arc<Object>>> = BTreeMap::new();
+        let mut by_node: BTreeMap<Cow<'_, str>, Vec<&Arc<Object>>> = BTreeMap::new();
         for pod in &world.pods {
             // One that has ended and is on its way out keeps no place.
             if pod.is_deleting() && pods::is_finished(pod) {
@@ -279,21 +276,14 @@ impl<'a> Spread<'a> {
             plan.warn(SOURCE, set, "FailedCreate", format!("Error creating: {message}"));
         }
         let shared = pod::Shared::of(&self.spec.template);
-        let mut left = &moves.make[..moves.make.len().min(BURST)];
-        let mut batch = FIRST_BATCH;
-        while !left.is_empty() {
-            let (now, later) = left.split_at(batch.min(left.len()));
-            let mut writes = Vec::with_capacity(now.len());
-            for node in now {
-                let name = template::generated_name(&format!("{}-", set.name()), &ids.suffix());
-                let pod = shared.pod(set, node, &name, self.current.mark(), &ids.uid(), self.now);
-                plan.note(SOURCE, set, "SuccessfulCreate", format!("Created pod: {name}"));
-                writes.push(Write::new(Op::Create(pod)));
-            }
-            plan.writes(Class::Controller, "making pods on nodes that have none", writes);
-            left = later;
-            batch *= 2;
+        let mut writes = Vec::new();
+        for node in moves.make.iter().take(BURST) {
+            let name = template::generated_name(&format!("{}-", set.name()), &ids.suffix());
+            let pod = shared.pod(set, node, &name, self.current.mark(), &ids.uid(), self.now);
+            plan.note(SOURCE, set, "SuccessfulCreate", format!("Created pod: {name}"));
+            writes.push(Write::new(Op::Create(pod)));
         }
+        plan.growing(Class::Controller, "making pods on nodes that have none", writes);
         let mut writes = Vec::new();
         for pod in moves.remove.iter().take(BURST) {
             writes.extend(owners::delete(pod, None, self.now));
@@ -332,13 +322,6 @@ pub fn minds(set: &Object, old: Option<&Facts>, new: Option<&Facts>) -> bool {
 #[must_use]
 pub fn place(pod: &Object) -> Option<Arc<str>> {
     eligible::target(pod).map(Into::into)
-}
-
-fn blank(status: Option<&Value>) -> Value {
-    status
-        .cloned()
-        .filter(Value::is_object)
-        .unwrap_or_else(|| serde_json::json!({}))
 }
 
 #[cfg(test)]

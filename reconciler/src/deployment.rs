@@ -34,6 +34,8 @@ pub struct World {
     pub named: Option<Arc<Object>>,
     /// Pods that exist for each ReplicaSet, those that are being deleted included. Only Recreate asks.
     pub pods: FxHashMap<Uid, usize>,
+    /// When (monotonic) the rollout counts on each ready pod, by ReplicaSet. Only while several have pods.
+    pub steady: FxHashMap<Uid, Vec<Duration>>,
     /// When this process first saw the last progress (monotonic).
     pub progress_seen: Option<Duration>,
 }
@@ -48,6 +50,8 @@ struct Rollout<'a> {
     sets: Vec<Set>,
     /// The set of the current template.
     new: Option<usize>,
+    /// Its pods that are counted on, where that is known.
+    steady: Option<i32>,
 }
 
 const SOURCE: &str = "deployment-controller";
@@ -59,7 +63,7 @@ pub fn set_name(deployment: &Object) -> Option<String> {
     let collisions = deployment
         .status
         .as_ref()
-        .and_then(|status| status["collisionCount"].as_i64());
+        .and_then(|status| status.at("collisionCount")?.int());
     let hash = template::pod_template_hash(&spec.template, collisions.and_then(|count| i32::try_from(count).ok()));
     Some(format!("{}-{hash}", deployment.name()))
 }
@@ -94,6 +98,9 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
     }
     let mut rollout = Rollout::new(object, &spec, &world.sets, &mut plan);
     rollout.find_new();
+    if let Some(delay) = rollout.find_steady(world, now) {
+        plan.look_again(delay);
+    }
     let paused = spec.paused == Some(true);
     let mut status = status::Draft::of(object, now);
     status.note_pause(paused);
@@ -195,7 +202,18 @@ impl<'a> Rollout<'a> {
             max_unavailable,
             sets: read,
             new: None,
+            steady: None,
         }
+    }
+
+    /// Counts the new pods that a rollout can rely on; answers when there may be more of them.
+    fn find_steady(&mut self, world: &World, now: Now) -> Option<Duration> {
+        let new = self.new.map(|new| self.sets[new].object.uid())?;
+        let pods = world.steady.get(&new)?;
+        let steady = pods.iter().filter(|at| **at <= now.monotonic).count();
+        self.steady = Some(i32::try_from(steady).unwrap_or(i32::MAX));
+        let next = pods.iter().filter(|at| **at > now.monotonic).min()?;
+        Some(*next - now.monotonic)
     }
 
     /// The oldest set whose template is the Deployment's, whatever its hash says.

@@ -3,7 +3,10 @@
 use schemas::Key;
 use store::{Op, Store, Unavailable, Write, WriteError};
 
-use crate::plan::{Plan, Step};
+use crate::{
+    finished,
+    plan::{Plan, Step},
+};
 
 /// What a plan that went through has written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,6 +85,11 @@ pub async fn execute(store: &Store, plan: &mut Plan) -> Result<Done, Failure> {
             Step::MarkHealthy(contents) => {
                 let answer = store.mark_healthy(contents).await;
                 answer.map_err(|error| away("noting healthy contents", error))?;
+            }
+            Step::Remember(note) => {
+                let value = note.finished.map(|finished| finished.to_value());
+                let answer = store.put_document(&finished::document(&note.key), value).await;
+                answer.map_err(|error| away("remembering how an object ended", error))?;
             }
             Step::Publish(report) => store.publish_report(report),
         }

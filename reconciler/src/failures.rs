@@ -4,7 +4,9 @@
 use std::{sync::Arc, time::Duration};
 
 use rustc_hash::FxHashMap;
-use schemas::Uid;
+use schemas::{Object, Uid};
+
+use crate::{daemonset, revision, statefulset};
 
 /// The second failed pod of a place stays for so long, each further one twice as long as the last.
 const FIRST: Duration = Duration::from_secs(1);
@@ -56,6 +58,20 @@ impl Failures {
     pub(crate) fn forget(&mut self, owner: &Uid) {
         self.0.retain(|(of, _), _| of != owner);
     }
+}
+
+/// Whose pod this is, at which of its owner's places, and of which revision: for owners that make one
+/// pod for each of their places.
+pub(crate) fn place(pod: &Object) -> Option<(Uid, Arc<str>, &str)> {
+    let owner = pod.controller()?;
+    let place = if daemonset::controller_of(pod).is_some() {
+        daemonset::place(pod)?
+    } else if statefulset::controller_of(pod).is_some() {
+        pod.name().into()
+    } else {
+        return None;
+    };
+    Some((owner.uid.as_str().into(), place, revision::mark_of(pod).unwrap_or("")))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use schemas::{Kind, Now, Object, deletion::Propagation, labels};
 use store::{Class, Write};
 
 use crate::{
+    job::tracking,
     owners,
     plan::{Plan, replace_of},
 };
@@ -33,6 +34,16 @@ pub fn waits_for_dependents(object: &Object) -> bool {
 pub fn plan(world: &World, now: Now) -> Plan {
     let mut plan = Plan::default();
     let object = &*world.object;
+    let counted = world
+        .owners
+        .iter()
+        .any(|(owner, live)| owner.controller == Some(true) && live.is_some());
+    if tracking::is_tracked(object) && !counted {
+        // The Job that would count it is gone; the pod itself goes with the next look.
+        let free = tracking::untrack(object).into_iter().collect();
+        plan.writes(Class::Controller, "its Job is gone and counts nothing any more", free);
+        return plan;
+    }
     if waits_for_dependents(object) {
         release_dependents(&mut plan, world, now);
     } else if !object.is_deleting() && !world.owners.is_empty() {

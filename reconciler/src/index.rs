@@ -3,6 +3,7 @@
 //! It answers what a look at one key cannot afford to search for, and maps each change to the keys
 //! that must be looked at. It can be rebuilt from the store at any time.
 
+mod lasting;
 mod map;
 
 use std::{
@@ -13,21 +14,25 @@ use std::{
 
 use jiff::Timestamp;
 use rustc_hash::FxHashMap;
-use schemas::{Key, Kind, Now, Object, Uid, Unit, priority::Priorities};
-use store::{Change, Desired, View};
+use schemas::{Commit, Key, Kind, Now, Object, Uid, Unit, priority::Priorities, shared::Difference, storage};
+use store::{Change, Desired, DesiredRow, View};
 
 use crate::{
     daemonset,
-    failures::Failures,
-    garbage, namespace, nodes, pod_garbage, pods,
+    disruption::members::Members,
+    evictions,
+    failures::{self, Failures},
+    garbage, job, namespace, nodes, pod_garbage, pods,
     queue::{Controller, Work},
-    release::{self, autoscaling, waves},
+    release::{self, autoscaling, budget, waves},
+    released::Released,
     removals::Removals,
-    revision,
+    report,
     scheduler::{
         desk::{self, Desk, News},
         node::Facts,
     },
+    volumes::{class, shelf::Shelf, users::Users},
 };
 
 /// The cache.
@@ -40,18 +45,37 @@ pub(crate) struct Index {
     undeclared: BTreeSet<Key>,
     /// What git declares no longer, with what it owns, until all of it is gone.
     pub(crate) removals: Removals,
+    /// Declared objects by namespace.
+    spaces: BTreeMap<Arc<str>, BTreeSet<Key>>,
+    /// What of the undeclared may go; none: it must be judged anew.
+    pub(crate) verdict: Option<Arc<budget::Verdict>>,
+    /// What of it is told; none: it must be summed up anew.
+    pub(crate) deletions: Option<Arc<report::Deletions>>,
     /// What autoscalers scale.
     pub(crate) scaled: autoscaling::Scaled,
-    waves: BTreeMap<i64, BTreeSet<Key>>,
+    /// What of the declared was never healthy.
+    pub(crate) unproven: waves::Unproven,
+    /// The commit for which gates do not count.
+    pub(crate) skip_gates: Option<Commit>,
+    /// What of the declared is released.
+    pub(crate) released: Released,
     /// Pods and ReplicaSets that nobody controls, by namespace.
     strays: FxHashMap<(Kind, Arc<str>), BTreeSet<Key>>,
-    ready_since: FxHashMap<Uid, Duration>,
-    progress: FxHashMap<Uid, (String, Duration)>,
+    ready: Lasting,
+    progress: Lasting,
+    /// What the cache before this one of the same process saw, while this one is built.
+    before: Option<Box<(Lasting, Lasting)>>,
     finished: BTreeSet<(Option<Timestamp>, Key)>,
     /// Nodes that are gone although pods are bound to them, since when.
     missing: BTreeMap<Arc<str>, Duration>,
     failures: Failures,
+    /// Which pods use which claims.
+    pub(crate) claims: Users,
+    shelf: Shelf,
+    /// Which pods belong to which disruption budgets.
+    pub(crate) members: Members,
     pub(crate) taints: nodes::Seen,
+    pub(crate) jobs: job::book::Book,
     /// What each node that is there offers.
     pub(crate) nodes: BTreeMap<Arc<str>, Arc<Facts>>,
     pub(crate) desk: Desk,
@@ -59,23 +83,27 @@ pub(crate) struct Index {
     pub(crate) priorities: Arc<Priorities>,
 }
 
-use map::is_garbage;
+use lasting::Lasting;
+use map::{is_garbage, is_held};
 
 /// Keys to look at.
 pub(crate) type Touched = Vec<Work>;
 
 impl Index {
-    /// The cache of all that is there now. Pods that are ready are taken at their word how long.
-    pub(crate) fn build(view: &View<'_>, desired: Arc<Desired>, seed: u64, now: Now) -> Self {
+    /// The cache of all that is there now. `before` is the one that it takes the place of, if this
+    /// process had one.
+    pub(crate) fn build(
+        view: &View<'_>,
+        desired: Arc<Desired>,
+        proven: impl Fn(&DesiredRow) -> bool,
+        before: Self,
+        seed: u64,
+        now: Now,
+    ) -> Self {
         let mut index = Self {
-            desk: Desk::seeded(seed),
+            before: Some(Box::new((before.ready, before.progress))),
             ..Self::default()
         };
-        // What pods are read with has to be there before them.
-        let before_pods = desk::KINDS.iter().filter(|kind| **kind != Kind::Pod);
-        for object in before_pods.flat_map(|kind| view.list(*kind, None)) {
-            index.tell_scheduler(&object.key(), None, Some(object));
-        }
         let mut touched = Vec::new();
         let mut leaving = Vec::new();
         for info in schemas::kind::KINDS {
@@ -85,19 +113,11 @@ impl Index {
                 if object.is_deleting() && release::is_managed(object) && !desired.rows.contains_key(&object.key()) {
                     leaving.push(object.clone());
                 }
-                if info.kind == Kind::Pod && pods::is_ready(object) {
-                    let since = pods::condition(object, "Ready").and_then(|it| it["lastTransitionTime"].as_str());
-                    let ago = since
-                        .and_then(|since| since.parse::<Timestamp>().ok())
-                        .and_then(|since| Duration::try_from(now.wall.duration_since(since)).ok())
-                        .unwrap_or_default();
-                    index
-                        .ready_since
-                        .insert(object.uid(), now.monotonic.saturating_sub(ago));
-                }
             }
         }
-        index.set_desired(view, desired, &mut touched);
+        index.before = None;
+        index.fill_desk(view, seed);
+        index.set_desired(view, desired, proven, &mut touched);
         for object in leaving {
             index.removals.add(view, &object);
         }
@@ -109,6 +129,7 @@ impl Index {
         let mut all = vec![
             Work::new(Controller::Namespaces, namespace::key(namespace::DEFAULT)),
             Work::all(Controller::Scheduler),
+            Work::new(Controller::Volumes, class::key()),
             Work::all(Controller::Nodes),
             Work::all(Controller::PodGarbage),
             Work::all(Controller::Report),
@@ -126,12 +147,20 @@ impl Index {
             (Kind::ReplicaSet, Controller::ReplicaSets),
             (Kind::ReplicationController, Controller::ReplicaSets),
             (Kind::DaemonSet, Controller::DaemonSets),
+            (Kind::Job, Controller::Jobs),
+            (Kind::CronJob, Controller::CronJobs),
+            (Kind::StatefulSet, Controller::StatefulSets),
+            (Kind::PersistentVolumeClaim, Controller::Volumes),
+            (Kind::PersistentVolume, Controller::Volumes),
+            (Kind::PodDisruptionBudget, Controller::Budgets),
         ] {
             all.extend(view.list(kind, None).map(|object| each(controller, object.key())));
         }
+        let in_trouble = view.list(Kind::Node, None).filter(|node| evictions::concern(node));
+        all.extend(in_trouble.map(|node| each(Controller::Evictions, node.key())));
         for info in schemas::kind::KINDS {
             for object in view.list(info.kind, None) {
-                if is_garbage(view, object) || garbage::waits_for_dependents(object) {
+                if is_garbage(view, object) || garbage::waits_for_dependents(object) || is_held(view, object) {
                     all.push(each(Controller::Garbage, object.key()));
                 }
             }
@@ -139,43 +168,52 @@ impl Index {
         all
     }
 
-    /// Takes a new revision over; touches the rows that changed.
-    pub(crate) fn set_desired(&mut self, view: &View<'_>, desired: Arc<Desired>, touched: &mut Touched) {
+    /// Takes a new revision over; touches the rows that changed. `proven` tells whether a row's content
+    /// has been healthy once.
+    pub(crate) fn set_desired(
+        &mut self,
+        view: &View<'_>,
+        desired: Arc<Desired>,
+        proven: impl Fn(&DesiredRow) -> bool,
+        touched: &mut Touched,
+    ) {
         let old = std::mem::replace(&mut self.desired, desired.clone());
-        let mut put = |key: &Key| {
+        let put = |key: &Key, touched: &mut Touched| {
             touched.push(Work::new(Controller::Release, key.clone()));
             touched.push(Work::new(Controller::Report, key.clone()));
         };
-        for (key, row) in &desired.rows {
-            let before = old.rows.get(key);
-            if before.is_some_and(|before| Arc::ptr_eq(before, row)) {
-                continue;
+        for difference in old.rows.differences(&desired.rows) {
+            let (Difference::Added(key, _) | Difference::Changed(key, ..) | Difference::Removed(key, _)) = difference;
+            self.released.waiting_for(key).for_each(|waiting| put(waiting, touched));
+            let (key, before, row) = match difference {
+                Difference::Added(key, row) => (key, None, row),
+                Difference::Changed(key, before, row) => (key, Some(before), row),
+                Difference::Removed(key, row) => {
+                    put(key, touched);
+                    touched.push(Work::new(Controller::Namespaces, namespace::key(&Unit::of(key).0)));
+                    if let Some(space) = &key.namespace {
+                        remove_from(&mut self.spaces, space, key);
+                    }
+                    self.unproven.declare(Some(row), None, false);
+                    self.released.forget(key);
+                    if self.managed.get(&Unit::of(key)).is_some_and(|unit| unit.contains(key)) {
+                        self.undeclared.insert(key.clone());
+                    }
+                    if let Some(live) = view.get(key).filter(|live| release::is_managed(live)) {
+                        self.removals.add(view, live);
+                    }
+                    continue;
+                }
+            };
+            put(key, touched);
+            if let Some(space) = &key.namespace {
+                self.spaces.entry(space.clone()).or_default().insert(key.clone());
             }
-            if before.is_none_or(|before| before != row) {
-                put(key);
-            }
-            let wave = waves::wave(&row.content);
-            if let Some(before) = before
-                .map(|before| waves::wave(&before.content))
-                .filter(|before| *before != wave)
-            {
-                remove_from(&mut self.waves, &before, key);
-            }
-            self.waves.entry(wave).or_default().insert(key.clone());
+            self.unproven
+                .declare(before.map(|before| &**before), Some(row), proven(row));
+            self.released.declare(row);
             self.undeclared.remove(key);
             self.removals.forget(key);
-        }
-        for (key, row) in &old.rows {
-            if !desired.rows.contains_key(key) {
-                put(key);
-                remove_from(&mut self.waves, &waves::wave(&row.content), key);
-                if self.managed.get(&Unit::of(key)).is_some_and(|unit| unit.contains(key)) {
-                    self.undeclared.insert(key.clone());
-                }
-                if let Some(live) = view.get(key).filter(|live| release::is_managed(live)) {
-                    self.removals.add(view, live);
-                }
-            }
         }
         if old.revision == 0 {
             let all = self.managed.values().flatten();
@@ -184,6 +222,8 @@ impl Index {
                 self.removals.add(view, live);
             }
         }
+        self.verdict = None;
+        self.deletions = None;
         touched.push(Work::all(Controller::Release));
         touched.push(Work::all(Controller::Report));
     }
@@ -210,6 +250,7 @@ impl Index {
     ) {
         let managed = new.filter(|new| release::is_managed(new));
         let unit = Unit::of(key);
+        self.take_undeclared(key, old, new);
         if managed.is_some_and(|managed| !managed.is_deleting()) {
             self.managed.entry(unit).or_default().insert(key.clone());
             if !self.desired.rows.contains_key(key) && self.desired.revision > 0 && self.undeclared.insert(key.clone())
@@ -220,6 +261,9 @@ impl Index {
             remove_from(&mut self.managed, &unit, key);
             self.undeclared.remove(key);
         }
+        if new.is_none() && self.desired.rows.contains_key(key) {
+            self.released.lost(key);
+        }
         let mut moved = self.removals.take(view, old, new);
         if let Some(managed) = managed
             && self.desired.revision > 0
@@ -228,6 +272,7 @@ impl Index {
             moved |= self.removals.add(view, managed);
         }
         if moved {
+            self.deletions = None;
             touched.push(Work::all(Controller::Report));
         }
         if desk::KINDS.contains(&key.kind) {
@@ -235,26 +280,44 @@ impl Index {
             self.touch_scheduler(now, touched);
         }
         match key.kind {
-            Kind::Pod => self.take_pod(key, old, new, now, touched),
+            Kind::Pod => {
+                self.jobs.take_pod(|uid| view.by_uid(uid).is_some(), key, old, new, now);
+                self.take_pod(key, old, new, now, touched);
+            }
             Kind::ReplicaSet | Kind::ControllerRevision => self.take_stray(key, new),
-            Kind::DaemonSet => {
+            Kind::DaemonSet | Kind::StatefulSet => {
                 if let Some(old) = old.filter(|old| new.is_none_or(|new| new.uid() != old.uid())) {
                     self.failures.forget(&old.uid());
                 }
             }
+            Kind::Job => self.jobs.take_job(old, new, now),
             Kind::Deployment => {
-                let progress = new.and_then(|new| pods::condition(new, "Progressing")?["lastUpdateTime"].as_str());
                 if let Some(object) = new.or(old) {
-                    match progress {
-                        Some(at) if self.progress.get(&object.uid()).is_some_and(|(seen, _)| seen == at) => {}
-                        Some(at) => drop(self.progress.insert(object.uid(), (at.to_owned(), now.monotonic))),
-                        None => drop(self.progress.remove(&object.uid())),
+                    let uid = object.uid();
+                    let stamp = new.and_then(|new| stamp(new, "Progressing", "lastUpdateTime"));
+                    match (stamp, &self.before) {
+                        (None, _) => self.progress.end(&uid),
+                        (stamp, None) => self.progress.begin(uid, stamp, now),
+                        (stamp, Some(before)) => self.progress.find(uid, stamp, &before.1, now),
                     }
                 }
             }
             Kind::Node => self.take_node(view, key, new, now, touched),
             Kind::PriorityClass => {
                 Arc::make_mut(&mut self.priorities).put(&key.name, new.map(Arc::as_ref));
+            }
+            Kind::PodDisruptionBudget => {
+                let (old, new) = (old.map(|old| &**old), new.map(|new| &**new));
+                self.members.take_budget(view, key, old, new);
+            }
+            Kind::PersistentVolume => {
+                let (old, new) = (old.map(|old| &**old), new.map(|new| &**new));
+                if self.shelf.take(key, old, new) {
+                    let unbound = view
+                        .list(Kind::PersistentVolumeClaim, None)
+                        .filter(|claim| storage::volume_of(claim).is_none());
+                    touched.extend(unbound.map(|claim| Work::new(Controller::Volumes, claim.key())));
+                }
             }
             Kind::HorizontalPodAutoscaler => {
                 for target in self.scaled.take(old, new) {
@@ -273,6 +336,17 @@ impl Index {
         }
     }
 
+    /// Gives the scheduler a new copy of the cluster. What pods are read with comes before them.
+    pub(crate) fn fill_desk(&mut self, view: &View<'_>, seed: u64) {
+        self.desk = Desk::seeded(seed);
+        for (name, facts) in &self.nodes {
+            self.desk.tell(News::Node(name.clone(), Some(facts.clone())));
+        }
+        for object in desk::KINDS.iter().flat_map(|kind| view.list(*kind, None)) {
+            self.tell_scheduler(&object.key(), None, Some(object));
+        }
+    }
+
     fn tell_scheduler(&mut self, key: &Key, old: Option<&Arc<Object>>, new: Option<&Arc<Object>>) {
         let before = old.map(|old| old.uid());
         let after = new.map(|new| new.uid());
@@ -285,6 +359,26 @@ impl Index {
         if let Some(after) = after {
             tell(&after, new);
         }
+    }
+
+    /// What may be deleted is judged anew when something that is counted for it changes: the objects,
+    /// what is in a namespace among them, and, for as long as there are any, how much is there in all.
+    fn take_undeclared(&mut self, key: &Key, old: Option<&Arc<Object>>, new: Option<&Arc<Object>>) {
+        let space = key.namespace.as_ref().map(|space| namespace::key(space));
+        let comes_or_goes = old.is_none() || new.is_none_or(|new| new.is_deleting());
+        let counts = self.undeclared.contains(key)
+            || (comes_or_goes && space.is_some_and(|space| self.undeclared.contains(&space)))
+            || (comes_or_goes && !self.undeclared.is_empty() && new.or(old).is_some_and(|it| release::is_managed(it)))
+            || (new.is_some_and(|new| release::is_managed(new)) && !self.desired.rows.contains_key(key));
+        if counts {
+            self.verdict = None;
+            self.deletions = None;
+        }
+    }
+
+    /// The declared objects of a namespace.
+    pub(crate) fn declared_in(&self, namespace: &str) -> impl Iterator<Item = &Key> {
+        self.spaces.get(namespace).into_iter().flatten()
     }
 
     fn take_stray(&mut self, key: &Key, new: Option<&Arc<Object>>) {
@@ -308,25 +402,37 @@ impl Index {
         touched: &mut Touched,
     ) {
         self.take_stray(key, new);
+        let claims = self.claims.take(key, old.map(|old| &**old), new.map(|new| &**new));
+        touched.extend(claims.into_iter().map(|claim| Work::new(Controller::Volumes, claim)));
+        let budgets = self.members.take_pod(key, old.map(|old| &**old), new.map(|new| &**new));
+        touched.extend(budgets.into_iter().map(|budget| Work::new(Controller::Budgets, budget)));
         let Some(object) = new.or(old) else { return };
         let uid = object.uid();
         if let Some(old) = old
             && old.uid() != uid
         {
-            self.ready_since.remove(&old.uid());
+            self.ready.end(&old.uid());
         }
         if let Some(new) = new
             && pods::phase(new) == "Failed"
             && old.is_none_or(|old| old.uid() != new.uid() || pods::phase(old) != "Failed")
-            && let Some((owner, place, mark)) = place(new)
+            && let Some((owner, place, mark)) = failures::place(new)
         {
             self.failures.note(owner, place, mark, now.monotonic);
         }
         match new {
             Some(new) if pods::is_ready(new) => {
-                self.ready_since.entry(uid).or_insert(now.monotonic);
+                let stamp = stamp(new, "Ready", "lastTransitionTime");
+                // A restart in between may have been too short to be told as not ready.
+                if old.is_some_and(|old| pods::restarts(old) < pods::restarts(new)) {
+                    self.ready.end(&uid);
+                }
+                match &self.before {
+                    None => self.ready.begin(uid, stamp, now),
+                    Some(before) => self.ready.find(uid, stamp, &before.0, now),
+                }
             }
-            _ => drop(self.ready_since.remove(&uid)),
+            _ => self.ready.end(&uid),
         }
         let created = object.meta.creation_timestamp.as_ref().map(|time| time.0);
         let place = (created, key.clone());
@@ -374,10 +480,14 @@ impl Index {
             .filter(|taint| taint.effect == "NoExecute")
             .map(|taint| taint.key.clone())
             .collect();
-        self.taints
-            .retain(|(node, taint), _| *node != key.name || taints.contains(taint));
+        if taints.is_empty() {
+            self.taints.remove(&key.name);
+            return;
+        }
+        let seen = self.taints.entry(key.name.clone()).or_default();
+        seen.retain(|taint, _| taints.contains(taint));
         for taint in taints {
-            self.taints.entry((key.name.clone(), taint)).or_insert(now.monotonic);
+            seen.entry(taint).or_insert(now.monotonic);
         }
     }
 
@@ -386,17 +496,22 @@ impl Index {
     }
 
     pub(crate) fn ready_since(&self, uid: &Uid) -> Option<Duration> {
-        self.ready_since.get(uid).copied()
+        self.ready.since(uid)
     }
 
     /// When (monotonic) a failed pod may be replaced, if it is not at once.
     pub(crate) fn not_before(&self, pod: &Object) -> Option<Duration> {
-        let (owner, place, mark) = place(pod).filter(|_| pods::phase(pod) == "Failed")?;
+        let (owner, place, mark) = failures::place(pod).filter(|_| pods::phase(pod) == "Failed")?;
         self.failures.not_before(&owner, &place, mark)
     }
 
+    /// The volumes that a claim may take.
+    pub(crate) fn free_volumes(&self, claim: &Key) -> impl Iterator<Item = &Key> {
+        self.shelf.open_to(claim)
+    }
+
     pub(crate) fn progress_seen(&self, deployment: &Object) -> Option<Duration> {
-        self.progress.get(&deployment.uid()).map(|(_, since)| *since)
+        self.progress.since(&deployment.uid())
     }
 
     pub(crate) fn undeclared(&self) -> &BTreeSet<Key> {
@@ -411,9 +526,25 @@ impl Index {
             .collect()
     }
 
-    /// Waves with their rows, the earliest first.
-    pub(crate) fn waves(&self) -> &BTreeMap<i64, BTreeSet<Key>> {
-        &self.waves
+    /// Gates do not count for the newest commit, because a person said so.
+    fn skips_gates(&self) -> bool {
+        self.skip_gates.is_some() && self.skip_gates == self.desired.commit
+    }
+
+    /// What later waves wait for.
+    pub(crate) fn gate(&mut self) -> Option<&waves::Gate> {
+        if self.skips_gates() {
+            return None;
+        }
+        self.unproven.gate()
+    }
+
+    /// What this row waits for.
+    pub(crate) fn blocker(&self, row: &DesiredRow) -> Option<Key> {
+        if self.skips_gates() {
+            return None;
+        }
+        self.unproven.blocker(row, |key| self.desired.rows.get(key))
     }
 
     /// The oldest finished pods beyond the limit.
@@ -432,15 +563,9 @@ impl Index {
     }
 }
 
-/// Whose pod this is, at which of its owner's places, and of which revision: for owners that make one
-/// pod for each of their places.
-fn place(pod: &Object) -> Option<(Uid, Arc<str>, &str)> {
-    let owner = pod.controller()?;
-    let place = match daemonset::controller_of(pod) {
-        Some(_) => daemonset::place(pod)?,
-        None => return None,
-    };
-    Some((owner.uid.as_str().into(), place, revision::mark_of(pod).unwrap_or("")))
+/// A time that the server wrote into a condition.
+fn stamp(object: &Object, condition: &str, field: &str) -> Option<Timestamp> {
+    pods::condition(object, condition)?[field].as_str()?.parse().ok()
 }
 
 fn remove_from<K: Ord>(map: &mut BTreeMap<K, BTreeSet<Key>>, at: &K, key: &Key) {
@@ -451,3 +576,6 @@ fn remove_from<K: Ord>(map: &mut BTreeMap<K, BTreeSet<Key>>, at: &K, key: &Key) 
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,15 +6,21 @@
 //! are the specification.
 
 mod admission;
+pub mod cronjob;
 pub mod daemonset;
 pub mod deployment;
+pub mod disruption;
 mod driver;
 pub mod events;
+pub mod evictions;
 pub mod execute;
 mod failures;
+mod faults;
+pub mod finished;
 pub mod garbage;
 pub mod ids;
 mod index;
+pub mod job;
 pub mod namespace;
 pub mod nodes;
 mod observe;
@@ -24,14 +30,18 @@ pub mod pod_garbage;
 pub mod pods;
 pub mod queue;
 pub mod release;
+mod released;
 mod removals;
 pub mod replicaset;
 pub mod report;
 mod revision;
 pub mod scheduler;
+mod settling;
 mod share;
 #[cfg(test)]
 mod simulation;
+pub mod statefulset;
+pub mod volumes;
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,16 +1,18 @@
-//! Namespaces: `default` exists from the start; deleting one deletes what is in it, then itself.
+//! Namespaces: `default` exists from the start; deleting one deletes what is in it, then itself. One that
+//! was made because manifests use it, an *implicit* one, goes once they use it no longer and it is empty.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use schemas::{Body, Key, Kind, Now, Object, defaulting, labels};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use schemas::{Body, Key, Kind, Meta, Now, Object, Shared, apply, defaulting, labels};
 use serde_json::{Value, json};
 use store::{Class, Op, Write};
 
 use crate::{
     ids::Ids,
     owners,
-    plan::{Plan, status_of},
+    plan::{Plan, replace_of, status_of},
+    release,
 };
 
 /// The namespace that is always there.
@@ -19,12 +21,42 @@ pub const DEFAULT: &str = "default";
 pub const AT_ONCE: usize = 500;
 
 /// One Namespace and, while it is being deleted, some of what is in it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct World {
     pub name: Arc<str>,
     pub namespace: Option<Arc<Object>>,
+    pub manifests: Manifests,
     /// At most [`AT_ONCE`] objects; none of them means that it is empty.
     pub contents: Vec<Arc<Object>>,
+}
+
+/// What the newest revision says of a namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Manifests {
+    /// The source cannot be read, or was never: nothing follows from what it does not say.
+    #[default]
+    Unknown,
+    Declare,
+    /// They declare objects in it, and not the Namespace.
+    Use,
+    Nothing,
+}
+
+const SOURCE: &str = "namespace-controller";
+
+/// Whether it was made because manifests use it.
+#[must_use]
+pub fn is_implicit(namespace: &Object) -> bool {
+    namespace.annotation(labels::IMPLICIT).is_some()
+}
+
+/// Whether an object comes and goes with others, and keeps no namespace.
+#[must_use]
+pub fn is_companion(object: &Object) -> bool {
+    matches!(
+        object.kind,
+        Kind::Event | Kind::Lease | Kind::Endpoints | Kind::EndpointSlice
+    ) || (object.kind == Kind::ServiceAccount && object.name() == DEFAULT && !release::is_managed(object))
 }
 
 /// Makes `default`; empties and removes what is being deleted.
@@ -39,12 +71,13 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
         return plan;
     };
     if !namespace.is_deleting() {
+        leave_to_itself(&mut plan, world, namespace, now);
         return plan;
     }
     if namespace
         .status
         .as_ref()
-        .is_none_or(|status| status["phase"] != "Terminating")
+        .is_none_or(|status| status.word("phase") != Some("Terminating"))
     {
         let status = status_of(namespace, json!({"phase": "Terminating"}));
         plan.write(Class::Controller, "the namespace is being deleted", status);
@@ -79,6 +112,66 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
     plan
 }
 
+/// What becomes of a namespace that no manifest declares.
+fn leave_to_itself(plan: &mut Plan, world: &World, namespace: &Object, now: Now) {
+    match world.manifests {
+        Manifests::Use if release::is_managed(namespace) => match disowned(namespace, now) {
+            Ok(object) => plan.write(
+                Class::Git,
+                "its manifest is gone; it stays because manifests use it",
+                replace_of(namespace, object),
+            ),
+            Err(why) => plan.wait(namespace.key(), "Invalid", why),
+        },
+        Manifests::Nothing if is_implicit(namespace) && *world.name != *DEFAULT => {
+            if world.contents.is_empty() {
+                let deletion = owners::delete(namespace, None, now).into_iter().collect();
+                plan.writes(Class::Git, "no manifest uses the namespace any more", deletion);
+                return;
+            }
+            // What is on its way out is waited for.
+            let stays = |object: &&Arc<Object>| {
+                !object.is_deleting() && object.controller().is_none() && !release::is_managed(object)
+            };
+            let mut stay = world.contents.iter().filter(stays);
+            if let Some(first) = stay.next() {
+                let more = match stay.count() {
+                    0 => String::new(),
+                    more => format!(" and {more} more"),
+                };
+                let message = format!(
+                    "no manifest uses it any more; it stays because it holds {}{more}, which no manifest declares",
+                    first.key()
+                );
+                plan.note(SOURCE, namespace, "NamespaceKept", message.clone());
+                plan.wait(namespace.key(), "Kept", message);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The namespace without what its manifest declared, as an implicit one.
+fn disowned(namespace: &Object, now: Now) -> Result<Object, String> {
+    let bare = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace.name()}});
+    let live = namespace.to_value();
+    let applied = apply::apply(Some(&live), &bare, labels::MANAGER, Kind::Namespace, now.wall, true);
+    let mut value = applied.map_err(|error| error.to_string())?.object;
+    if let Some(entries) = value["metadata"]["managedFields"].as_array_mut() {
+        entries.retain(|entry| entry["manager"] != labels::MANAGER || entry["operation"] != "Apply");
+    }
+    value["metadata"]["annotations"][labels::IMPLICIT] = "true".into();
+    Object::from_value(value).map_err(|error| error.to_string())
+}
+
+/// A new Namespace that is made because manifests use it.
+#[must_use]
+pub fn implicit(name: &str, now: Now, ids: &mut Ids) -> Object {
+    let mut namespace = fresh(name, now, ids);
+    namespace.meta.annotations = Some([(labels::IMPLICIT.to_owned(), "true".to_owned())].into());
+    namespace
+}
+
 /// A new Namespace.
 #[must_use]
 pub fn fresh(name: &str, now: Now, ids: &mut Ids) -> Object {
@@ -94,18 +187,35 @@ pub fn fresh(name: &str, now: Now, ids: &mut Ids) -> Object {
     };
     Object {
         kind: Kind::Namespace,
-        meta: ObjectMeta {
-            name: Some(name.to_owned()),
-            uid: Some(ids.uid().to_string()),
+        meta: Shared::new(Meta {
+            name: Some(name.into()),
+            uid: Some(ids.uid().0),
             creation_timestamp: Some(Time(now.wall)),
-            labels: Some(BTreeMap::from([(labels::NAMESPACE_NAME.to_owned(), name.to_owned())])),
-            ..ObjectMeta::default()
-        },
+            labels: Some([(labels::NAMESPACE_NAME.to_owned(), name.to_owned())].into()),
+            ..Meta::default()
+        }),
         body: Body::new(body),
         node: None,
-        status: status.map(Arc::new),
+        status: status.map(Into::into),
         version: 0,
     }
+}
+
+/// The kinds of a namespace's contents, those first that make others: what they make would come again.
+pub fn order() -> impl Iterator<Item = Kind> {
+    const MAKERS: [Kind; 7] = [
+        Kind::CronJob,
+        Kind::Deployment,
+        Kind::DaemonSet,
+        Kind::StatefulSet,
+        Kind::Job,
+        Kind::ReplicaSet,
+        Kind::ReplicationController,
+    ];
+    let others = schemas::kind::KINDS
+        .iter()
+        .filter(|info| info.namespaced && !MAKERS.contains(&info.kind));
+    MAKERS.into_iter().chain(others.map(|info| info.kind))
 }
 
 /// The key of a namespace.

@@ -1,41 +1,71 @@
 //! Builds the small world that a plan is made from, out of the store's copy and the index.
 
+mod batch;
+mod disruption;
+mod storage;
 mod workloads;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use rustc_hash::{FxHashMap, FxHashSet};
-use schemas::{ContentHash, Key, Kind, Now, Object, Uid, Unit, kind::KINDS, labels};
+use rustc_hash::FxHashSet;
+use schemas::{Key, Kind, Now, Object, Part, Uid, Unit, kind::KINDS, labels};
 use store::{Heartbeats, Store, View};
 
 use crate::{
-    deployment, events, garbage, index::Index, namespace, nodes, plan::Reason, pod_garbage, pods, release, replicaset,
-    report, revision,
+    deployment, events, evictions, faults::Faults, finished, garbage, index::Index, namespace, nodes, pod_garbage,
+    pods, release, replicaset, report, revision, settling,
 };
 
-pub(crate) use workloads::daemon_set;
+pub(crate) use batch::{cron_job, job};
+pub(crate) use disruption::{budget, is_scale};
+pub(crate) use storage::volumes;
+pub(crate) use workloads::{daemon_set, stateful_set};
 
 /// One namespace.
-pub(crate) fn namespace(view: &View<'_>, key: &Key) -> namespace::World {
+pub(crate) fn namespace(view: &View<'_>, index: &Index, key: &Key) -> namespace::World {
     let namespace = view.get(key).cloned();
+    let desired = &index.desired;
+    let manifests = if desired.commit.is_none() || desired.source_error.is_some() {
+        namespace::Manifests::Unknown
+    } else if desired.rows.contains_key(key) {
+        namespace::Manifests::Declare
+    } else if desired.units.contains_key(&Unit::of(key)) {
+        namespace::Manifests::Use
+    } else {
+        namespace::Manifests::Nothing
+    };
     let mut contents = Vec::new();
-    if namespace.as_ref().is_some_and(|namespace| namespace.is_deleting()) {
-        for info in KINDS.iter().filter(|info| info.namespaced) {
+    let leaves =
+        |namespace: &Arc<Object>| manifests == namespace::Manifests::Nothing && namespace::is_implicit(namespace);
+    let deleting = namespace.as_ref().is_some_and(|namespace| namespace.is_deleting());
+    if deleting || namespace.as_ref().is_some_and(leaves) {
+        for kind in namespace::order() {
             let room = namespace::AT_ONCE - contents.len();
-            contents.extend(view.list(info.kind, Some(&key.name)).take(room).cloned());
+            let objects = view.list(kind, Some(&key.name));
+            let counted = objects.filter(|object| deleting || !namespace::is_companion(object));
+            contents.extend(counted.take(room).cloned());
         }
     }
     namespace::World {
         name: key.name.clone(),
         namespace,
+        manifests,
         contents,
     }
 }
 
 /// A batch of declared (or no longer declared) keys.
-pub(crate) fn release(store: &Store, view: &View<'_>, index: &Index, keys: &[Key], more: bool) -> release::World {
+pub(crate) fn release(store: &Store, view: &View<'_>, index: &mut Index, keys: &[Key], now: Now) -> release::World {
+    let gate = index.gate().cloned();
     let desired = index.desired.clone();
     let rows: Vec<_> = keys.iter().filter_map(|key| desired.rows.get(key).cloned()).collect();
+    let blockers = rows
+        .iter()
+        .filter_map(|row| Some((row.key.clone(), index.blocker(row)?)))
+        .collect();
     let live = rows
         .iter()
         .filter_map(|row| Some((row.key.clone(), view.get(&row.key)?.clone())))
@@ -48,36 +78,39 @@ pub(crate) fn release(store: &Store, view: &View<'_>, index: &Index, keys: &[Key
         })
         .collect();
     release::World {
+        desired,
         rows,
         live,
         namespaces,
-        gate: gate(store, index),
-        more,
-        deletions: deletions(store, view, index),
+        gate,
+        blockers,
+        behind: index.released.behind(keys),
+        deletions: verdict(store, view, index, now),
+        finished: keys
+            .iter()
+            .filter_map(|key| Some((key.clone(), ended(store, key)?)))
+            .collect(),
         scaled: keys.iter().filter(|key| index.scaled.contains(key)).cloned().collect(),
-        desired,
     }
 }
 
-/// The earliest wave with an object that has never been healthy, if later ones are there to wait.
-fn gate(store: &Store, index: &Index) -> Option<release::waves::Gate> {
-    let last = *index.waves().keys().next_back()?;
-    let earlier = index.waves().iter().filter(|(wave, _)| **wave != last);
-    for (wave, keys) in earlier {
-        for key in keys {
-            let row = index.desired.rows.get(key);
-            if row.is_some_and(|row| !store.was_healthy(key, row.hash)) {
-                return Some(release::waves::Gate {
-                    wave: *wave,
-                    waits_for: key.clone(),
-                });
-            }
-        }
-    }
-    None
+/// How an object ended that is not kept; of the kinds that end.
+fn ended(store: &Store, key: &Key) -> Option<finished::Finished> {
+    (key.kind == Kind::Job).then(|| finished::recall(store, key)).flatten()
 }
 
-pub(crate) fn deletions(store: &Store, view: &View<'_>, index: &Index) -> release::budget::World {
+/// What of the undeclared may go, judged anew when something changed that counts for it.
+fn verdict(store: &Store, view: &View<'_>, index: &mut Index, now: Now) -> Arc<release::budget::Verdict> {
+    if let Some(verdict) = &index.verdict {
+        return verdict.clone();
+    }
+    let world = undeclared(store, view, index);
+    let verdict = Arc::new(release::budget::judge(&index.desired, &world, now));
+    index.verdict = Some(verdict.clone());
+    verdict
+}
+
+fn undeclared(store: &Store, view: &View<'_>, index: &Index) -> release::budget::World {
     let undeclared: Vec<Arc<Object>> = index
         .undeclared()
         .iter()
@@ -87,6 +120,7 @@ pub(crate) fn deletions(store: &Store, view: &View<'_>, index: &Index) -> releas
         return release::budget::World::default();
     }
     let mut contents = BTreeMap::new();
+    let mut used = BTreeSet::new();
     for space in undeclared.iter().filter(|object| object.kind == Kind::Namespace) {
         let mut inside = Vec::new();
         for info in KINDS.iter().filter(|info| info.namespaced) {
@@ -101,45 +135,26 @@ pub(crate) fn deletions(store: &Store, view: &View<'_>, index: &Index) -> releas
             let counted = objects.filter(|object| object.controller().is_none() && !release::is_managed(object));
             inside.extend(counted.map(|object| object.key()));
         }
-        contents.insert(Arc::from(space.name()), inside);
+        let name: Arc<str> = Arc::from(space.name());
+        if index.declared_in(&name).next().is_some() {
+            used.insert(name.clone());
+        }
+        contents.insert(name, inside);
     }
     release::budget::World {
-        moving: moving(view, index, &undeclared),
         undeclared,
         contents,
+        used,
         totals: index.totals(),
         confirmations: store.confirmations(),
     }
-}
-
-/// Objects that another namespace declares under the same kind and name, where that one is not there
-/// yet.
-fn moving(view: &View<'_>, index: &Index, undeclared: &[Arc<Object>]) -> BTreeMap<Key, Key> {
-    let mut targets: FxHashMap<(Kind, &str), Key> = FxHashMap::default();
-    let names: FxHashMap<(Kind, &str), &Arc<Object>> = undeclared
-        .iter()
-        .map(|object| ((object.kind, object.name()), object))
-        .collect();
-    for key in index.desired.rows.keys() {
-        if names.contains_key(&(key.kind, &*key.name)) && view.get(key).is_none() {
-            targets.insert((key.kind, &*key.name), key.clone());
-        }
-    }
-    let moves = undeclared
-        .iter()
-        .filter_map(|object| Some((object.key(), targets.get(&(object.kind, object.name()))?.clone())));
-    moves.collect()
 }
 
 pub(crate) fn deployment(view: &View<'_>, index: &Index, key: &Key) -> Option<deployment::World> {
     let deployment = view.get(key)?.clone();
     let uid = deployment.uid();
     let sets = controlled(view, &uid, Kind::ReplicaSet);
-    let strategy = deployment
-        .body
-        .value()
-        .get("spec")
-        .and_then(|spec| spec["strategy"]["type"].as_str());
+    let strategy = deployment.body.at("spec/strategy/type").and_then(Part::word);
     let counted: &[Arc<Object>] = if strategy == Some("Recreate") { &sets } else { &[] };
     let pods = counted
         .iter()
@@ -150,6 +165,20 @@ pub(crate) fn deployment(view: &View<'_>, index: &Index, key: &Key) -> Option<de
                 .filter(|pod| pod.kind == Kind::Pod && !pods::is_finished(pod))
                 .count();
             (uid, count)
+        })
+        .collect();
+    // Which of the sets is the new one is the plan's to say; outside rollouts there is one.
+    let rolls = sets.iter().filter(|set| has_pods(set)).count() > 1;
+    let rolling: &[Arc<Object>] = if rolls { &sets } else { &[] };
+    let steady = rolling
+        .iter()
+        .map(|set| {
+            let uid = set.uid();
+            let ready = view.owned_by(&uid).filter_map(|pod| {
+                let since = index.ready_since(&pod.uid())?;
+                Some(settling::steady_at(pod, since))
+            });
+            (uid.clone(), ready.collect())
         })
         .collect();
     let name = deployment::set_name(&deployment);
@@ -164,7 +193,13 @@ pub(crate) fn deployment(view: &View<'_>, index: &Index, key: &Key) -> Option<de
         sets,
         named,
         pods,
+        steady,
     })
+}
+
+fn has_pods(set: &Object) -> bool {
+    let replicas = set.status.as_ref().and_then(|status| status.at("replicas")?.int());
+    replicas.unwrap_or(0) > 0
 }
 
 pub(crate) fn replica_set(
@@ -226,23 +261,27 @@ pub(crate) fn garbage(view: &View<'_>, key: &Key) -> Option<garbage::World> {
 }
 
 pub(crate) fn nodes(view: &View<'_>, index: &Index, heartbeats: &Heartbeats, now: Now) -> nodes::World {
-    let seats = view.list(Kind::Node, None).map(|node| {
-        let silence = heartbeats.silence(node.name(), now.monotonic);
-        let pods = if nodes::needs_pods(node, silence) {
-            view.on_node(node.name()).cloned().collect()
-        } else {
-            Vec::new()
-        };
-        nodes::Seat {
-            node: node.clone(),
-            silence,
-            pods,
-        }
+    let seats = view.list(Kind::Node, None).map(|node| nodes::Seat {
+        silence: heartbeats.silence(node.name(), now.monotonic),
+        node: node.clone(),
     });
     nodes::World {
         nodes: seats.collect(),
         seen: index.taints.clone(),
     }
+}
+
+pub(crate) fn evictions(view: &View<'_>, index: &Index, key: &Key) -> Option<evictions::World> {
+    let node = view.get(key)?.clone();
+    Some(evictions::World {
+        pods: view
+            .on_node(node.name())
+            .filter(|pod| pod.kind == Kind::Pod)
+            .cloned()
+            .collect(),
+        seen: index.taints.get(node.name()).cloned().unwrap_or_default(),
+        node,
+    })
 }
 
 pub(crate) fn pod_garbage(view: &View<'_>, index: &mut Index, now: Now) -> pod_garbage::World {
@@ -274,26 +313,17 @@ pub(crate) fn pod_garbage(view: &View<'_>, index: &mut Index, now: Now) -> pod_g
     world
 }
 
-/// What the driver knows of releases, for the report.
-#[derive(Debug, Default)]
-pub(crate) struct Released {
-    pub(crate) contents: FxHashMap<Key, ContentHash>,
-    pub(crate) troubles: FxHashMap<Key, Reason>,
-}
-
 pub(crate) fn report(
     store: &Store,
     view: &View<'_>,
-    index: &Index,
-    released: &Released,
+    index: &mut Index,
+    faults: &Faults,
     keys: &[Key],
     now: Now,
 ) -> report::World {
-    let verdict = release::budget::judge(&index.desired, &deletions(store, view, index), now);
     let mut world = report::World {
+        deletions: deletions(store, view, index, now),
         desired: index.desired.clone(),
-        removing: removing(index, &verdict),
-        held: verdict.held,
         ..report::World::default()
     };
     for key in keys.iter().filter(|key| !key.name.is_empty()) {
@@ -306,12 +336,23 @@ pub(crate) fn report(
         let pods = live
             .as_ref()
             .filter(|_| row.is_some())
-            .map(|live| current_pods(view, live))
+            .map(|live| current_pods(view, index, live))
             .unwrap_or_default();
+        let own = live.iter().filter(|live| row.is_some() && live.kind == Kind::Pod);
+        let ready = pods.iter().chain(own).filter_map(|pod| {
+            let since = index.ready_since(&pod.uid())?;
+            Some(settling::converges_at(pod, since))
+        });
         world.objects.push(report::Seen {
-            was_healthy: row.as_ref().is_some_and(|row| store.was_healthy(key, row.hash)),
-            released: released.contents.get(key).copied(),
-            trouble: released.troubles.get(key).cloned(),
+            finished: row
+                .as_ref()
+                .and_then(|row| ended(store, key).filter(|done| done.content == row.hash)),
+            settles: ready.max(),
+            marked: row
+                .as_ref()
+                .is_some_and(|row| store.last_healthy(key).is_some_and(|mark| mark.content == row.hash)),
+            released: index.released.content(key),
+            trouble: faults.reason(key).or_else(|| index.released.reason(key).cloned()),
             key: key.clone(),
             row,
             live,
@@ -319,6 +360,27 @@ pub(crate) fn report(
         });
     }
     world
+}
+
+/// What is told of deletions, summed up anew when something of it changed.
+fn deletions(store: &Store, view: &View<'_>, index: &mut Index, now: Now) -> Arc<report::Deletions> {
+    let waits_for = index.released.first_trouble();
+    if let Some(known) = index
+        .deletions
+        .as_ref()
+        .filter(|known| known.waits_for.as_ref() == waits_for)
+    {
+        return known.clone();
+    }
+    let waits_for = waits_for.cloned();
+    let verdict = verdict(store, view, index, now);
+    let deletions = Arc::new(report::Deletions {
+        removing: removing(index, &verdict),
+        held: verdict.held.clone(),
+        waits_for,
+    });
+    index.deletions = Some(deletions.clone());
+    deletions
 }
 
 /// What goes and is not gone, by unit. What is undeclared and neither deleted yet nor about to be is
@@ -335,9 +397,10 @@ fn removing(index: &Index, verdict: &release::budget::Verdict) -> BTreeMap<Unit,
 }
 
 /// The pods of a workload's current content.
-fn current_pods(view: &View<'_>, workload: &Arc<Object>) -> Vec<Arc<Object>> {
+fn current_pods(view: &View<'_>, index: &Index, workload: &Arc<Object>) -> Vec<Arc<Object>> {
     match workload.kind {
         Kind::ReplicaSet | Kind::ReplicationController => controlled(view, &workload.uid(), Kind::Pod),
+        Kind::Job => batch::job_pods(view, index, &workload.uid()),
         Kind::Deployment => {
             let revision = workload.annotation(labels::REVISION);
             let sets = controlled(view, &workload.uid(), Kind::ReplicaSet);
@@ -348,7 +411,7 @@ fn current_pods(view: &View<'_>, workload: &Arc<Object>) -> Vec<Arc<Object>> {
                 .map(|set| controlled(view, &set.uid(), Kind::Pod))
                 .unwrap_or_default()
         }
-        Kind::DaemonSet => {
+        Kind::DaemonSet | Kind::StatefulSet => {
             let revisions = controlled(view, &workload.uid(), Kind::ControllerRevision);
             let newest = revisions.iter().max_by_key(|it| revision::number(it));
             let mark = newest.map(|newest| revision::mark(workload, newest));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use schemas::{
-    Key, Kind, Now, Object,
+    Key, Kind, Now, Object, Part,
     deletion::{self, DeleteOptions, Deletion, Propagation},
     selector::Selector,
 };
@@ -16,8 +16,7 @@ use crate::plan::{Reason, replace_of};
 /// # Errors
 /// Why it cannot be used: it is not valid, or it would select everything.
 pub(crate) fn selector(workload: &Object) -> Result<Selector, Reason> {
-    let written = workload.body.value().get("spec").and_then(|spec| spec.get("selector"));
-    let written = written.cloned().unwrap_or_default();
+    let written = workload.body.at("spec/selector").map(Part::value).unwrap_or_default();
     let read = if workload.kind == Kind::ReplicationController {
         // The older way: labels that must be equal.
         serde_json::from_value(written).map(|labels| Ok(Selector::of_labels(&labels)))
@@ -52,12 +51,9 @@ pub(crate) fn claims(owner: &Object, selector: &Selector, owned: &[Arc<Object>],
     for object in owned.iter().filter(|object| !selector.matches_object(object)) {
         let uid = owner.uid();
         let mut released = Object::clone(object);
-        let references = released.meta.owner_references.take().unwrap_or_default();
-        let left: Vec<_> = references
-            .into_iter()
-            .filter(|reference| *reference.uid != *uid.0)
-            .collect();
-        released.meta.owner_references = (!left.is_empty()).then_some(left);
+        let mut references = released.meta.owner_references.take().unwrap_or_default();
+        references.retain(|reference| *reference.uid != *uid.0);
+        released.meta.owner_references = (!references.is_empty()).then_some(references);
         writes.push(replace_of(object, released));
     }
     let may_adopt = |object: &&Arc<Object>| {

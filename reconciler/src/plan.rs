@@ -5,8 +5,10 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use schemas::{ContentHash, Key, Object, event::EventSpec, report::Report};
-use store::{Class, Op, Write, desired::Confirmation};
+use schemas::{Key, Object, event::EventSpec, report::Report};
+use store::{Class, Mark, Op, Write, desired::Confirmation};
+
+use crate::finished;
 
 /// What one controller wants done about one key (or one batch of keys), and why.
 #[derive(Clone, Debug, Default)]
@@ -34,8 +36,10 @@ pub enum Step {
     },
     /// Keeps a person's word that a set of deletions is meant.
     Confirm(Confirmation),
-    /// Notes that these contents have been healthy once.
-    MarkHealthy(Vec<(Key, ContentHash)>),
+    /// Notes that these contents have been healthy.
+    MarkHealthy(Vec<(Key, Mark)>),
+    /// Remembers how a declared object ended that is not kept, or forgets it.
+    Remember(finished::Note),
     Publish(Arc<Report>),
 }
 
@@ -79,6 +83,16 @@ impl Plan {
         }
     }
 
+    /// Adds steps of 1, 2, 4, … independent writes: a fault that hits them all is met once.
+    pub fn growing(&mut self, class: Class, why: &str, writes: Vec<Write>) {
+        let mut writes = writes.into_iter().peekable();
+        let mut size = 1;
+        while writes.peek().is_some() {
+            self.writes(class, why, writes.by_ref().take(size).collect());
+            size *= 2;
+        }
+    }
+
     pub fn wait(&mut self, key: Key, word: &'static str, message: impl Into<String>) {
         self.waiting.push((key, Reason::new(word, message)));
     }
@@ -110,7 +124,7 @@ impl Plan {
 pub fn status_of(object: &Object, status: serde_json::Value) -> Write {
     Write::new(Op::Status {
         key: object.key(),
-        status: Arc::new(status),
+        status: status.into(),
     })
     .uid(object.uid())
     .version(object.version)

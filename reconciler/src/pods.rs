@@ -5,14 +5,17 @@
 
 use std::time::Duration;
 
-use schemas::{Now, Object};
+use schemas::{Now, Object, Packed, Part};
 use serde_json::{Value, json};
+
+/// Set on pods that are about to be removed for a reason of the cluster's.
+const DISRUPTION_TARGET: &str = "DisruptionTarget";
 
 #[must_use]
 pub fn phase(pod: &Object) -> &str {
     pod.status
         .as_ref()
-        .and_then(|status| status["phase"].as_str())
+        .and_then(|status| status.word("phase"))
         .unwrap_or("Pending")
 }
 
@@ -30,8 +33,13 @@ pub fn is_active(pod: &Object) -> bool {
 
 /// A condition of an object's status.
 #[must_use]
-pub fn condition<'a>(object: &'a Object, kind: &str) -> Option<&'a Value> {
-    condition_in(object.status.as_deref()?, kind)
+pub fn condition(object: &Object, kind: &str) -> Option<Value> {
+    condition_part(object, kind).map(Part::value)
+}
+
+fn condition_part<'a>(object: &'a Object, kind: &str) -> Option<Part<'a>> {
+    let conditions = object.status.as_ref()?.at("conditions")?;
+    conditions.items().find(|condition| condition.has("type", kind))
 }
 
 #[must_use]
@@ -44,7 +52,7 @@ pub fn condition_in<'a>(status: &'a Value, kind: &str) -> Option<&'a Value> {
 
 #[must_use]
 pub fn is_ready(pod: &Object) -> bool {
-    condition(pod, "Ready").is_some_and(|ready| ready["status"] == "True")
+    condition_part(pod, "Ready").is_some_and(|ready| ready.has("status", "True"))
 }
 
 /// How long until a pod counts as available: none if it is not ready, zero if it is available now.
@@ -58,16 +66,16 @@ pub fn ripens(pod: &Object, since: Option<Duration>, min_ready: Duration, now: N
 #[must_use]
 pub fn restarts(pod: &Object) -> i64 {
     containers(pod)
-        .map(|container| container["restartCount"].as_i64().unwrap_or(0))
+        .filter_map(|container| container.get("restartCount")?.int())
         .sum()
 }
 
-fn containers(pod: &Object) -> impl Iterator<Item = &Value> {
+fn containers(pod: &Object) -> impl Iterator<Item = Part<'_>> {
     pod.status
         .iter()
-        .flat_map(|status| ["initContainerStatuses", "containerStatuses"].map(|list| &status[list]))
-        .filter_map(Value::as_array)
+        .flat_map(|status| ["initContainerStatuses", "containerStatuses"].map(|list| status.at(list)))
         .flatten()
+        .flat_map(Part::items)
 }
 
 /// Puts a condition into a status, in the place of one of the same type. The time of transition
@@ -95,6 +103,13 @@ pub fn set_condition(status: &mut Value, mut condition: Value) {
     }
 }
 
+/// A status to fill in: a copy of what is there, or an empty one.
+#[must_use]
+pub fn blank(status: Option<&Packed>) -> Value {
+    let status = status.map(Packed::value);
+    status.filter(Value::is_object).unwrap_or_else(|| json!({}))
+}
+
 /// Sets a count of a status; one of zero is left out, as the API does.
 pub fn count(status: &mut Value, field: &str, count: i64) {
     match status.as_object_mut() {
@@ -104,6 +119,25 @@ pub fn count(status: &mut Value, field: &str, count: i64) {
     }
 }
 
+/// A pod's status with the condition that tells why it is about to be removed. Failure policies of Jobs
+/// go by it.
+#[must_use]
+pub fn disrupted(pod: &Object, reason: &str, message: &str, now: Now) -> Value {
+    let mut status = pod.status_value().unwrap_or_else(|| json!({}));
+    let condition = json!({
+        "type": DISRUPTION_TARGET, "status": "True", "reason": reason, "message": message,
+        "lastTransitionTime": stamp(now.wall),
+    });
+    set_condition(&mut status, condition);
+    status
+}
+
+/// Whether it was said already that a pod is about to be removed.
+#[must_use]
+pub fn is_disrupted(pod: &Object) -> bool {
+    condition(pod, DISRUPTION_TARGET).is_some_and(|condition| condition["status"] == "True")
+}
+
 /// A pod's status as people see it in a list: `Running`, `CrashLoopBackOff`, `Terminating`.
 #[must_use]
 pub fn shown(pod: &Object) -> String {
@@ -111,14 +145,13 @@ pub fn shown(pod: &Object) -> String {
         return "Terminating".to_owned();
     }
     let reason = containers(pod).find_map(|container| {
-        let state = &container["state"];
-        let waiting = state["waiting"]["reason"].as_str();
-        let ended = state["terminated"]["reason"]
-            .as_str()
-            .filter(|reason| *reason != "Completed");
+        let state = container.get("state")?;
+        let reason = |of: &str| state.get(of)?.get("reason")?.word();
+        let waiting = reason("waiting");
+        let ended = reason("terminated").filter(|reason| *reason != "Completed");
         waiting.or(ended)
     });
-    let own = pod.status.as_ref().and_then(|status| status["reason"].as_str());
+    let own = pod.status.as_ref().and_then(|status| status.word("reason"));
     reason.or(own).unwrap_or_else(|| phase(pod)).to_owned()
 }
 

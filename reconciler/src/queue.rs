@@ -8,6 +8,8 @@ use std::{
 use rustc_hash::{FxHashMap, FxHashSet};
 use schemas::{Key, Kind};
 
+use crate::release;
+
 /// The controllers, in the order in which ready work is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Controller {
@@ -16,9 +18,15 @@ pub enum Controller {
     Deployments,
     ReplicaSets,
     DaemonSets,
+    CronJobs,
+    Jobs,
+    StatefulSets,
     Scheduler,
+    Volumes,
+    Budgets,
     Garbage,
     Nodes,
+    Evictions,
     PodGarbage,
     Report,
     Events,
@@ -39,9 +47,15 @@ impl Controller {
             Self::Deployments => "deployment-controller",
             Self::ReplicaSets => "replicaset-controller",
             Self::DaemonSets => "daemonset-controller",
+            Self::CronJobs => "cronjob-controller",
+            Self::Jobs => "job-controller",
+            Self::StatefulSets => "statefulset-controller",
             Self::Scheduler => "default-scheduler",
+            Self::Volumes => "persistentvolume-controller",
+            Self::Budgets => "disruption-controller",
             Self::Garbage => "garbage-collector",
             Self::Nodes => "node-controller",
+            Self::Evictions => "taint-eviction-controller",
             Self::PodGarbage => "pod-garbage-collector",
             Self::Report => "report",
             Self::Events => "events",
@@ -75,11 +89,20 @@ const LAST_DELAY: Duration = Duration::from_secs(60);
 /// So many times in a row a plan that the world overtook is made anew without waiting.
 const AT_ONCE: u32 = 3;
 
+/// Where a key stands among the ready ones of its controller.
+fn place(controller: Controller, key: Key) -> (u8, Key) {
+    let rank = match controller {
+        Controller::Release => release::order(key.kind),
+        _ => 0,
+    };
+    (rank, key)
+}
+
 /// Ready, delayed and running work.
 #[derive(Debug, Default)]
 pub struct Queue {
-    /// No controller without keys.
-    ready: BTreeMap<Controller, BTreeSet<Key>>,
+    /// No controller without keys. A release takes kinds in their order, also from batch to batch.
+    ready: BTreeMap<Controller, BTreeSet<(u8, Key)>>,
     delayed: BTreeSet<(Duration, Work)>,
     due: FxHashMap<Work, Duration>,
     running: FxHashSet<Work>,
@@ -87,6 +110,8 @@ pub struct Queue {
     again: FxHashSet<Work>,
     busy: FxHashSet<Controller>,
     failures: FxHashMap<Work, u32>,
+    /// Work that shares no batch until it went through: one of a batch went wrong, and which is not known.
+    alone: FxHashSet<Work>,
 }
 
 impl Queue {
@@ -97,7 +122,8 @@ impl Queue {
             return;
         }
         self.forget_delay(&work);
-        self.ready.entry(work.controller).or_default().insert(work.key);
+        let place = place(work.controller, work.key);
+        self.ready.entry(work.controller).or_default().insert(place);
     }
 
     /// Look at this at `at` (monotonic) at the latest.
@@ -105,7 +131,7 @@ impl Queue {
         let ready = self
             .ready
             .get(&work.controller)
-            .is_some_and(|keys| keys.contains(&work.key));
+            .is_some_and(|keys| keys.contains(&place(work.controller, work.key.clone())));
         if ready || self.due.get(&work).is_some_and(|due| *due <= at) {
             return;
         }
@@ -142,14 +168,26 @@ impl Queue {
         let mut taken: Vec<(Controller, Vec<Work>)> = Vec::new();
         for (controller, keys) in &mut self.ready {
             let room = limit.saturating_sub(taken.len());
-            let mut pop = |count: usize| -> Vec<Work> {
-                let keys = std::iter::from_fn(|| keys.pop_first()).take(count);
-                keys.map(|key| Work::new(*controller, key)).collect()
-            };
             if !controller.is_batched() {
-                taken.extend(pop(room).into_iter().map(|work| (*controller, vec![work])));
+                let works = std::iter::from_fn(|| keys.pop_first()).take(room);
+                taken.extend(works.map(|(_, key)| (*controller, vec![Work::new(*controller, key)])));
             } else if self.busy.insert(*controller) {
-                taken.push((*controller, pop(batch)));
+                let mut works: Vec<Work> = Vec::new();
+                while works.len() < batch
+                    && let Some((rank, key)) = keys.pop_first()
+                {
+                    let work = Work::new(*controller, key);
+                    let alone = self.alone.contains(&work);
+                    if alone && !works.is_empty() {
+                        keys.insert((rank, work.key));
+                        break;
+                    }
+                    works.push(work);
+                    if alone {
+                        break;
+                    }
+                }
+                taken.push((*controller, works));
             }
         }
         self.ready.retain(|_, keys| !keys.is_empty());
@@ -174,6 +212,13 @@ impl Queue {
 
     pub fn succeeded(&mut self, work: &Work) {
         self.failures.remove(work);
+        self.alone.remove(work);
+    }
+
+    /// Look at this again, and at nothing else with it until it went through.
+    pub fn add_alone(&mut self, work: Work) {
+        self.alone.insert(work.clone());
+        self.add(work);
     }
 
     /// Work failed: it waits, twice as long each time.
@@ -278,6 +323,56 @@ mod tests {
         assert!(queue.take(10, 10).is_empty());
         queue.done(Controller::Scheduler, taken[0].1.clone());
         assert_eq!(queue.take(10, 10)[0].1.len(), 1);
+    }
+
+    #[test]
+    fn a_release_takes_what_others_need_first_whatever_its_batch() {
+        let mut queue = Queue::default();
+        for (kind, name) in [
+            (Kind::Deployment, "a"),
+            (Kind::ConfigMap, "b"),
+            (Kind::Pod, "c"),
+            (Kind::Secret, "d"),
+        ] {
+            queue.add(Work::new(Controller::Release, Key::namespaced(kind, "a", name)));
+        }
+        queue.add(Work::new(Controller::Release, Key::cluster(Kind::Namespace, "z")));
+        let mut kinds = Vec::new();
+        while let Some((controller, works)) = queue.take(1, 1).pop() {
+            kinds.push(works[0].key.kind);
+            queue.done(controller, works);
+        }
+        let expected = [
+            Kind::Namespace,
+            Kind::ConfigMap,
+            Kind::Secret,
+            Kind::Pod,
+            Kind::Deployment,
+        ];
+        assert_eq!(kinds, expected);
+    }
+
+    #[test]
+    fn what_must_be_alone_shares_no_batch_until_it_went_through() {
+        let mut queue = Queue::default();
+        let sizes = |queue: &mut Queue| -> Vec<usize> {
+            let mut sizes = Vec::new();
+            while let Some((controller, works)) = queue.take(10, 10).pop() {
+                sizes.push(works.len());
+                queue.done(controller, works);
+            }
+            sizes
+        };
+        for name in ["a", "b", "d"] {
+            queue.add(work(Controller::Release, name));
+        }
+        queue.add_alone(work(Controller::Release, "c"));
+        assert_eq!(sizes(&mut queue), [2, 1, 1]);
+        queue.succeeded(&work(Controller::Release, "c"));
+        for name in ["a", "b", "c", "d"] {
+            queue.add(work(Controller::Release, name));
+        }
+        assert_eq!(sizes(&mut queue), [4]);
     }
 
     #[test]

@@ -14,10 +14,12 @@ use std::{
 };
 
 use rustc_hash::FxHashMap;
-use schemas::{Key, Kind, Now, Object, labels};
+use schemas::{Key, Kind, Now, Object, rollout, writable};
 use store::{Class, Desired, DesiredRow, Write};
 
+pub use crate::released::Behind;
 use crate::{
+    finished::{self, Finished},
     ids::Ids,
     namespace, owners,
     plan::{Plan, Step},
@@ -34,13 +36,19 @@ pub struct World {
     pub live: FxHashMap<Key, Arc<Object>>,
     /// The live Namespaces that these rows are in.
     pub namespaces: BTreeMap<Arc<str>, Arc<Object>>,
+    /// What is remembered of objects that ended and were removed, of these rows and of keys that are
+    /// declared no longer.
+    pub finished: BTreeMap<Key, Finished>,
     /// Rows whose replicas an autoscaler sets.
     pub scaled: BTreeSet<Key>,
     /// Later waves than this wait, and for what.
     pub gate: Option<waves::Gate>,
-    /// Rows that are not in this batch still wait: deletions come later.
-    pub more: bool,
-    pub deletions: budget::World,
+    /// Rows that wait for an object that they depend on.
+    pub blockers: BTreeMap<Key, Key>,
+    /// Rows beside those of this batch whose newest content is not released: deletions come later.
+    pub behind: Option<Behind>,
+    /// What of the undeclared may go.
+    pub deletions: Arc<budget::Verdict>,
 }
 
 const SOURCE: &str = "release-controller";
@@ -49,7 +57,7 @@ const SOURCE: &str = "release-controller";
 pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
     let mut plan = Plan::default();
     let mut rows: Vec<&Arc<DesiredRow>> = world.rows.iter().collect();
-    rows.sort_by_cached_key(|row| (waves::wave(&row.content), order(row.key.kind), row.key.clone()));
+    rows.sort_by_cached_key(|row| (rollout::wave(&row.content), order(row.key.kind), row.key.clone()));
     let mut writes = Vec::new();
     // Namespaces that are there or come with this plan.
     let declared: BTreeSet<Arc<str>> = world
@@ -59,10 +67,36 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
         .map(|row| row.key.name.clone())
         .collect();
     let mut made = BTreeSet::new();
+    let mut forget: Vec<&Key> = world
+        .finished
+        .keys()
+        .filter(|key| !world.desired.rows.contains_key(*key))
+        .collect();
     for row in rows {
-        let wave = waves::wave(&row.content);
-        if let Some(gate) = world.gate.as_ref().filter(|gate| wave > gate.wave) {
-            plan.wait(row.key.clone(), "Wave", gate.to_string());
+        if world
+            .finished
+            .get(&row.key)
+            .is_some_and(|done| done.content == row.hash)
+        {
+            // It has run, and its manifest has not changed since.
+            continue;
+        }
+        let wave = rollout::wave(&row.content);
+        let changes = || change::change(row, world.live.get(&row.key), world.scaled.contains(&row.key), now);
+        let gate = world.gate.as_ref().filter(|gate| wave > gate.wave);
+        let gate = gate.map(|gate| (waves::WAVE, gate.to_string()));
+        let blocker = world.blockers.get(&row.key);
+        let blocker = blocker.map(|key| {
+            (
+                waves::DEPENDS_ON,
+                format!("waits for {key}, which has not been healthy yet"),
+            )
+        });
+        if let Some((word, message)) = gate.or(blocker) {
+            // What is as declared already, by a revert, has nothing to wait for.
+            if !matches!(changes(), Change::None) {
+                plan.wait(row.key.clone(), word, message);
+            }
             continue;
         }
         if let Some(space) = &row.key.namespace {
@@ -75,7 +109,7 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
                 Some(_) => {}
                 None if declared.contains(space) || made.contains(space) => {}
                 None => {
-                    let namespace = namespace::fresh(space, now, ids);
+                    let namespace = namespace::implicit(space, now, ids);
                     let message = format!("made because manifests use the namespace {space} and none declares it");
                     plan.note(SOURCE, &namespace, "NamespaceCreated", message);
                     writes.push(Write::new(store::Op::Create(namespace)));
@@ -83,46 +117,62 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
                 }
             }
         }
-        match change::change(row, world.live.get(&row.key), world.scaled.contains(&row.key), now, ids) {
+        match changes() {
             Change::None => {}
-            Change::Write(write) => writes.push(write),
+            Change::Create(object) => match change::made(row, object, now, ids) {
+                Ok(write) => {
+                    if let Some((key, _)) = world.finished.get_key_value(&row.key) {
+                        forget.push(key);
+                    }
+                    writes.push(write);
+                }
+                Err(reason) => plan.waiting.push((row.key.clone(), reason)),
+            },
+            Change::Write(write) => {
+                if let Some((key, _)) = world.finished.get_key_value(&row.key) {
+                    forget.push(key);
+                }
+                writes.push(write);
+            }
             Change::Recreate(delete, why) => {
+                if let Some(live) = world.live.get(&row.key).filter(|_| delete.is_some()) {
+                    plan.note(SOURCE, live, "Replaced", why.clone());
+                }
                 writes.extend(delete);
                 plan.wait(row.key.clone(), "Replaced", why);
             }
             Change::Wait(reason) => plan.waiting.push((row.key.clone(), reason)),
         }
     }
+    for key in forget {
+        plan.steps.push(Step::Remember(finished::Note {
+            key: key.clone(),
+            finished: None,
+        }));
+    }
     plan.writes(Class::Git, "releasing what is declared", writes);
-    if !world.more {
-        delete(&mut plan, world, now);
+    // Creates come before deletes, across units and waves.
+    if world.behind.is_none() && plan.waiting.is_empty() {
+        delete(&mut plan, &world.deletions, now);
     }
     plan
 }
 
 /// Deletions, as far as the budget allows.
-fn delete(plan: &mut Plan, world: &World, now: Now) {
-    let verdict = budget::judge(&world.desired, &world.deletions, now);
-    if let Some(confirmation) = verdict.confirm {
-        plan.steps.push(Step::Confirm(confirmation));
+fn delete(plan: &mut Plan, verdict: &budget::Verdict, now: Now) {
+    if let Some(confirmation) = &verdict.confirm {
+        plan.steps.push(Step::Confirm(confirmation.clone()));
     }
     let mut writes = Vec::new();
     for object in &verdict.delete {
         writes.extend(owners::delete(object, None, now));
     }
     plan.writes(Class::Git, "deleting what is no longer declared", writes);
-    if let Some(held) = verdict.held {
-        for key in held.objects {
-            plan.wait(key, "DeletionHeld", held.reason.clone());
-        }
-    }
-    for (key, why) in verdict.kept {
-        plan.wait(key, "Kept", why);
-    }
 }
 
-/// What others need comes first: namespaces, then what pods read, then what makes pods.
-fn order(kind: Kind) -> u8 {
+/// Within a wave, kinds come in this order: what others need first, namespaces, then what pods read,
+/// then what makes pods.
+pub(crate) fn order(kind: Kind) -> u8 {
     match kind {
         Kind::Namespace => 0,
         Kind::PriorityClass | Kind::StorageClass | Kind::ResourceQuota | Kind::LimitRange => 1,
@@ -142,10 +192,7 @@ fn order(kind: Kind) -> u8 {
 /// Whether git declares this object, or did: the manager `towline` has applied fields of it.
 #[must_use]
 pub fn is_managed(object: &Object) -> bool {
-    let entries = object.meta.managed_fields.iter().flatten();
-    let mut entries = entries.filter(|entry| entry.subresource.as_deref().is_none_or(str::is_empty));
-    entries
-        .any(|entry| entry.manager.as_deref() == Some(labels::MANAGER) && entry.operation.as_deref() == Some("Apply"))
+    writable::was_declared(object)
 }
 
 #[cfg(test)]

@@ -46,8 +46,6 @@ fn source(set: &Object) -> &'static str {
     }
 }
 
-/// Pods are made in batches of 1, 2, 4, …: a fault that hits them all is met once.
-const FIRST_BATCH: usize = 1;
 /// At most so many pods are made or removed in one look.
 const BURST: usize = 500;
 
@@ -85,7 +83,7 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
     }
     let wanted = spec.replicas();
     let changes = !set.is_deleting() && active.len() != wanted;
-    if status != set.status.as_deref().cloned().unwrap_or_default() && (!changes || world.failure.is_some()) {
+    if status != set.status_value().unwrap_or_default() && (!changes || world.failure.is_some()) {
         // When pods are about to come or go, the next look counts them.
         let mut write = status_of(set, status);
         write.version = None;
@@ -97,7 +95,7 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
     if active.len() < wanted {
         create(&mut plan, world, &spec, wanted - active.len(), now, ids);
     } else {
-        remove(&mut plan, world, active, wanted, now);
+        remove(&mut plan, world, &spec, active, wanted, now);
     }
     plan
 }
@@ -116,24 +114,17 @@ fn create(plan: &mut Plan, world: &World, spec: &Spec, missing: usize, now: Now,
         .iter()
         .find(same)
         .map_or_else(|| fresh.clone(), |pod| pod.body.clone());
-    let mut left = missing.min(BURST);
-    let mut batch = FIRST_BATCH;
-    while left > 0 {
-        let size = batch.min(left);
-        let mut writes = Vec::with_capacity(size);
-        for _ in 0..size {
-            let name = template::generated_name(&format!("{}-", set.name()), &ids.suffix());
-            let pod = template::pod_from_template(template, &body, set, &name, &ids.uid(), now);
-            plan.note(source(set), set, "SuccessfulCreate", format!("Created pod: {name}"));
-            writes.push(Write::new(Op::Create(pod)));
-        }
-        plan.writes(Class::Controller, "making pods", writes);
-        left -= size;
-        batch *= 2;
+    let mut writes = Vec::new();
+    for _ in 0..missing.min(BURST) {
+        let name = template::generated_name(&format!("{}-", set.name()), &ids.suffix());
+        let pod = template::pod_from_template(template, &body, set, &name, &ids.uid(), now);
+        plan.note(source(set), set, "SuccessfulCreate", format!("Created pod: {name}"));
+        writes.push(Write::new(Op::Create(pod)));
     }
+    plan.growing(Class::Controller, "making pods", writes);
 }
 
-fn remove(plan: &mut Plan, world: &World, active: Vec<&Arc<Object>>, wanted: usize, now: Now) {
+fn remove(plan: &mut Plan, world: &World, spec: &Spec, active: Vec<&Arc<Object>>, wanted: usize, now: Now) {
     let mut order = active;
     let count = (order.len() - wanted).min(BURST);
     let mut on_node: FxHashMap<Arc<str>, usize> = FxHashMap::default();
@@ -143,8 +134,16 @@ fn remove(plan: &mut Plan, world: &World, active: Vec<&Arc<Object>>, wanted: usi
         }
     }
     order.sort_by_cached_key(|pod| rank(pod, &on_node, world));
+    let stay = order.split_off(count);
+    // What goes stops being counted before it goes: a rollout that looks in between must not rely on it.
+    let (status, _) = status(world, spec, &stay, now);
+    if world.set.status != Some((&status).into()) {
+        let mut write = status_of(&world.set, status);
+        write.version = None;
+        plan.write(Class::Status, "counting the replicas that stay", write);
+    }
     let mut writes = Vec::new();
-    for pod in order.into_iter().take(count) {
+    for pod in order {
         writes.extend(owners::delete(pod, None, now));
         plan.note(
             source(&world.set),
@@ -214,12 +213,7 @@ fn status(world: &World, spec: &Spec, active: &[&Arc<Object>], now: Now) -> (Val
             next = Some(next.map_or(left, |next| next.min(left)));
         }
     }
-    let mut status = set
-        .status
-        .as_deref()
-        .cloned()
-        .filter(Value::is_object)
-        .unwrap_or_else(|| json!({}));
+    let mut status = set.status_value().filter(Value::is_object).unwrap_or_else(|| json!({}));
     status["replicas"] = active.len().into();
     status["observedGeneration"] = set.meta.generation.unwrap_or(1).into();
     for (field, count) in [

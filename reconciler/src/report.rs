@@ -1,30 +1,42 @@
 //! The report: how far every declared object and every unit has come.
 //!
-//! The tracker keeps the last report and looks again only at what may have changed. It is memory that
-//! can be rebuilt: a fresh one, shown every object once, comes to the same report.
+//! The tracker keeps the last report and looks again only at what may have changed; a look costs what
+//! it is shown, however much is declared. It is memory that can be rebuilt: a fresh one, shown every
+//! object once, comes to the same report.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+mod stalls;
 
-use rustc_hash::FxHashMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
+
 use schemas::{
     Commit, ContentHash, Key, Kind, Now, Object, Unit,
     health::{self, Related},
-    report::{HeldDeletions, ObjectReport, Outcome, Position, Report, UnitReport},
+    report::{HeldDeletions, ObjectReport, Objects, Outcome, Position, Report, UnitReport},
+    shared::SharedMap,
 };
 use serde_json::{Value, json};
-use store::{Desired, DesiredRow};
+use store::{Desired, DesiredRow, Mark};
 
 use crate::{
+    faults,
+    finished::Finished,
     plan::{Plan, Reason, Step},
     pods,
+    release::waves,
 };
+use stalls::{Stalls, Verdict};
 
-/// Something that stalls an object for this long fails it.
-const STALL: Duration = Duration::from_secs(30);
-/// A stall that pauses for less than this goes on.
-const PAUSE: Duration = Duration::from_secs(15);
-/// Publishing costs something for each declared object: that much is left between two reports.
+/// Publishing costs something for each unit and for each object that goes: that much is left between
+/// two reports.
 const COST: Duration = Duration::from_micros(20);
+
+/// Why an object that is as declared is not told as converged yet.
+const SETTLING: &str = "Settling: its containers have just started";
 
 /// What is looked at for one declared object (or one that was).
 #[derive(Clone, Debug)]
@@ -35,12 +47,16 @@ pub struct Seen {
     pub live: Option<Arc<Object>>,
     /// The pods of its current content.
     pub pods: Vec<Arc<Object>>,
+    /// When (monotonic) the last of its ready pods has settled.
+    pub settles: Option<Duration>,
     /// The content that was released last.
     pub released: Option<ContentHash>,
     /// Why the release did not go through.
     pub trouble: Option<Reason>,
-    /// Its current content was healthy once.
-    pub was_healthy: bool,
+    /// Its current content has run to its end, and the object is not kept.
+    pub finished: Option<Finished>,
+    /// Its current content is noted as the newest that was healthy.
+    pub marked: bool,
 }
 
 /// What is looked at in one go.
@@ -50,29 +66,33 @@ pub struct World {
     pub objects: Vec<Seen>,
     /// Nodes that changed; none: removed.
     pub nodes: Vec<(Arc<str>, Option<Arc<Object>>)>,
-    pub held: Option<HeldDeletions>,
+    pub deletions: Arc<Deletions>,
+}
+
+/// What is not declared any more and is not gone.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Deletions {
+    pub held: Option<Arc<HeldDeletions>>,
     /// What is being removed, until it is gone.
     pub removing: BTreeMap<Unit, Vec<Key>>,
+    /// A declared object that is not released, for which all that is to be removed waits.
+    pub waits_for: Option<Key>,
 }
 
 /// The newest report, and how long things have stalled.
 #[derive(Debug)]
 pub struct Tracker {
     report: Report,
-    stalls: FxHashMap<Key, Stall>,
-    objects: usize,
+    stalls: Stalls,
+    /// What the report was last summed up from.
+    desired: Arc<Desired>,
+    deletions: Arc<Deletions>,
+    held_units: BTreeSet<Unit>,
+    /// How many units have come how far.
+    units: [usize; Outcome::ALL.len()],
     /// When the next report may be published.
     next: Duration,
     changed: bool,
-}
-
-#[derive(Clone, Debug)]
-struct Stall {
-    content: ContentHash,
-    since: Duration,
-    last: Duration,
-    /// It failed; only success or another content ends that.
-    failed: bool,
 }
 
 impl Default for Tracker {
@@ -82,13 +102,16 @@ impl Default for Tracker {
                 commit: None,
                 outcome: Outcome::Progressing,
                 units: BTreeMap::new(),
-                nodes: BTreeMap::new(),
+                nodes: SharedMap::new(),
                 problems: Vec::new(),
                 held_deletions: None,
                 source_error: None,
             },
-            stalls: FxHashMap::default(),
-            objects: 0,
+            stalls: Stalls::default(),
+            desired: Arc::default(),
+            deletions: Arc::default(),
+            held_units: BTreeSet::new(),
+            units: [0; Outcome::ALL.len()],
             next: Duration::ZERO,
             changed: true,
         }
@@ -100,91 +123,133 @@ impl Tracker {
     pub fn look(&mut self, world: &World, now: Now) -> Plan {
         let mut plan = Plan::default();
         let mut healthy = Vec::new();
+        let mut touched = BTreeSet::new();
         for seen in &world.objects {
-            self.look_at(seen, now, &mut plan, &mut healthy);
+            if self.look_at(seen, &world.desired, now, &mut plan, &mut healthy) {
+                touched.insert(Unit::of(&seen.key));
+            }
         }
         if !healthy.is_empty() {
             plan.steps.push(Step::MarkHealthy(healthy));
         }
         for (name, node) in &world.nodes {
             let new = node.as_deref().map(node_report);
-            if self.report.nodes.get(name) != new.as_ref() {
+            if self.report.nodes.get(name).map(|node| &**node) != new.as_ref() {
                 self.changed = true;
                 match new {
-                    Some(new) => drop(self.report.nodes.insert(name.clone(), new)),
+                    Some(new) => drop(self.report.nodes.insert(name.clone(), Arc::new(new))),
                     None => drop(self.report.nodes.remove(name)),
                 }
             }
         }
-        self.take_desired(world);
+        self.take_desired(&world.desired, &mut touched);
+        self.take_deletions(&world.deletions, &mut touched);
+        self.sum_up(&touched);
         if self.changed {
             if now.monotonic < self.next {
                 plan.look_again(self.next - now.monotonic);
             } else {
                 self.changed = false;
-                let leaving: usize = world.removing.values().map(Vec::len).sum();
-                let objects = u32::try_from(self.objects + leaving).unwrap_or(u32::MAX);
-                self.next = now.monotonic + COST.saturating_mul(objects);
+                let leaving: usize = self.deletions.removing.values().map(Vec::len).sum();
+                let parts = u32::try_from(self.report.units.len() + leaving).unwrap_or(u32::MAX);
+                self.next = now.monotonic + COST.saturating_mul(parts);
                 plan.steps.push(Step::Publish(Arc::new(self.report.clone())));
             }
         }
         plan
     }
 
-    fn look_at(&mut self, seen: &Seen, now: Now, plan: &mut Plan, healthy: &mut Vec<(Key, ContentHash)>) {
+    /// True when what its unit is summed up from has changed.
+    fn look_at(
+        &mut self,
+        seen: &Seen,
+        at: &Desired,
+        now: Now,
+        plan: &mut Plan,
+        healthy: &mut Vec<(Key, Mark)>,
+    ) -> bool {
         let unit = Unit::of(&seen.key);
         let Some(row) = &seen.row else {
-            self.stalls.remove(&seen.key);
-            if let Some(unit) = self.report.units.get_mut(&unit)
-                && unit.objects.remove(&seen.key).is_some()
-            {
-                self.objects -= 1;
-                self.changed = true;
-            }
-            return;
+            self.stalls.forget(&seen.key);
+            let unit = self.report.units.get_mut(&unit);
+            let gone = unit.is_some_and(|unit| unit.objects.remove(&seen.key).is_some());
+            self.changed |= gone;
+            return gone;
         };
-        let new = self.judge(seen, row, now, plan);
-        if new.outcome == Outcome::Converged && !seen.was_healthy {
-            healthy.push((seen.key.clone(), row.hash));
-        }
-        let commit = row.commit.clone();
-        let unit = self.report.units.entry(unit).or_insert_with(|| UnitReport {
-            commit,
-            outcome: Outcome::Progressing,
-            reason: String::new(),
-            objects: BTreeMap::new(),
-            removing: Vec::new(),
+        let judged = catch_unwind(AssertUnwindSafe(|| self.judge(seen, row, now, plan)));
+        let new = judged.unwrap_or_else(|panic| {
+            // One object that cannot be read takes no other's report away.
+            let message = faults::message(&*panic);
+            tracing::error!(kind = %seen.key.kind, namespace = seen.key.ns(), name = %seen.key.name, "the report {message}");
+            ObjectReport {
+                outcome: Outcome::Failed,
+                reason: format!("{}: the report {message}", faults::WORD),
+                position: Some(position(row)),
+                status: Value::Null,
+                stale: true,
+            }
         });
-        match unit.objects.get_mut(&seen.key) {
-            Some(old) if *old == new => {}
-            Some(old) => {
-                *old = new;
-                self.changed = true;
-            }
-            None => {
-                unit.objects.insert(seen.key.clone(), new);
-                self.objects += 1;
-                self.changed = true;
-            }
+        if new.outcome == Outcome::Converged && !seen.marked {
+            let mark = Mark {
+                content: row.hash,
+                commit: at.units.get(&unit).map_or(&row.commit, |at| &at.commit).clone(),
+                file: row.file.clone(),
+                line: row.line,
+            };
+            healthy.push((seen.key.clone(), mark));
         }
+        let unit = match self.report.units.get_mut(&unit) {
+            Some(unit) => unit,
+            None => self.begin(unit, &row.commit),
+        };
+        if unit.objects.get(&seen.key).is_some_and(|old| **old == new) {
+            return false;
+        }
+        unit.objects.insert(seen.key.clone(), new);
+        self.changed = true;
+        true
+    }
+
+    fn begin(&mut self, unit: Unit, commit: &Commit) -> &mut UnitReport {
+        let fresh = || UnitReport {
+            commit: commit.clone(),
+            outcome: Outcome::Converged,
+            reason: String::new(),
+            objects: Objects::default(),
+            removing: Vec::new(),
+        };
+        let units = &mut self.units;
+        self.report.units.entry(unit).or_insert_with(|| {
+            units[Outcome::Converged as usize] += 1;
+            fresh()
+        })
     }
 
     /// How far one object has come.
     fn judge(&mut self, seen: &Seen, row: &DesiredRow, now: Now, plan: &mut Plan) -> ObjectReport {
-        let position = Position {
-            file: row.file.clone(),
-            line: row.line,
-            column: 1,
-        };
         let status = seen
             .live
             .as_deref()
             .map_or(Value::Null, |live| shown_status(live, &seen.pods));
+        if let Some(finished) = &seen.finished {
+            self.stalls.forget(&seen.key);
+            return ObjectReport {
+                outcome: if finished.succeeded {
+                    Outcome::Converged
+                } else {
+                    Outcome::Failed
+                },
+                reason: format!("{}; it is not kept any longer", finished.reason),
+                position: Some(position(row)),
+                status: Value::Null,
+                stale: false,
+            };
+        }
         let (mut outcome, reason, stalled) = match (&seen.trouble, &seen.live) {
             (Some(trouble), _) => {
                 let waits = matches!(
                     trouble.word,
-                    "Wave" | "Terminating" | "NamespaceTerminating" | "Replaced"
+                    waves::WAVE | waves::DEPENDS_ON | "Terminating" | "NamespaceTerminating" | "Replaced"
                 );
                 (Outcome::Progressing, trouble.to_string(), !waits)
             }
@@ -201,144 +266,139 @@ impl Tracker {
             (None, Some(live)) => {
                 let pods: Vec<&Object> = seen.pods.iter().map(|pod| &**pod).collect();
                 let health = health::object_health(live, Related { pods: &pods });
-                (health.outcome, health.reason, health.stalled.is_some())
+                match seen.settles.filter(|at| *at > now.monotonic) {
+                    Some(at) if health.outcome == Outcome::Converged => {
+                        plan.revisit.push((seen.key.clone(), at - now.monotonic));
+                        (Outcome::Progressing, SETTLING.to_owned(), false)
+                    }
+                    _ => (health.outcome, health.reason, health.stalled.is_some()),
+                }
             }
         };
-        if self.fails(seen, row, outcome, stalled, now, plan) {
-            outcome = Outcome::Failed;
+        match self.stalls.judge(&seen.key, row.hash, outcome, stalled, now) {
+            Verdict::Goes => {}
+            Verdict::FailsIn(left) => plan.revisit.push((seen.key.clone(), left)),
+            Verdict::Failed => outcome = Outcome::Failed,
         }
         let observed = seen.live.as_deref().is_none_or(is_observed);
         ObjectReport {
             outcome,
             reason,
-            position: Some(position),
+            position: Some(position(row)),
             status,
             stale: seen.released != Some(row.hash) || !observed,
         }
     }
 
-    /// Whether an object has stalled for so long that it counts as failed.
-    fn fails(
-        &mut self,
-        seen: &Seen,
-        row: &DesiredRow,
-        outcome: Outcome,
-        stalled: bool,
-        now: Now,
-        plan: &mut Plan,
-    ) -> bool {
-        if outcome == Outcome::Converged {
-            self.stalls.remove(&seen.key);
-            return false;
+    /// Takes over what a new revision says of units and problems.
+    fn take_desired(&mut self, desired: &Arc<Desired>, touched: &mut BTreeSet<Unit>) {
+        if Arc::ptr_eq(&self.desired, desired) {
+            return;
         }
-        if outcome != Outcome::Progressing {
-            return false;
-        }
-        if self
-            .stalls
-            .get(&seen.key)
-            .is_some_and(|stall| stall.content != row.hash)
-        {
-            self.stalls.remove(&seen.key);
-        }
-        if !stalled {
-            let over = |stall: &Stall| !stall.failed && now.monotonic.saturating_sub(stall.last) > PAUSE;
-            if self.stalls.get(&seen.key).is_some_and(over) {
-                self.stalls.remove(&seen.key);
-            }
-            return self.stalls.get(&seen.key).is_some_and(|stall| stall.failed);
-        }
-        let fresh = Stall {
-            content: row.hash,
-            since: now.monotonic,
-            last: now.monotonic,
-            failed: false,
-        };
-        let stall = self.stalls.entry(seen.key.clone()).or_insert(fresh);
-        if now.monotonic.saturating_sub(stall.last) > PAUSE && !stall.failed && stall.last > stall.since {
-            // It went on for a while in between and nobody looked: count from now.
-            let looked = now.monotonic.saturating_sub(stall.since) <= STALL + PAUSE;
-            if !looked {
-                stall.since = now.monotonic;
-            }
-        }
-        stall.last = now.monotonic;
-        let waited = now.monotonic.saturating_sub(stall.since);
-        stall.failed |= waited >= STALL;
-        if !stall.failed {
-            plan.revisit.push((seen.key.clone(), STALL - waited));
-        }
-        stall.failed
-    }
-
-    /// Takes over what the revision says of units and problems, and sums up.
-    fn take_desired(&mut self, world: &World) {
-        let desired = &world.desired;
-        let mut held = world.held.clone();
-        if let (Some(new), Some(old)) = (&mut held, &self.report.held_deletions)
-            && new.objects == old.objects
-        {
-            new.since = old.since;
-        }
+        let old = std::mem::replace(&mut self.desired, desired.clone());
         let report = &mut self.report;
-        let before = (report.commit.clone(), report.outcome);
-        self.changed |= report.problems != desired.problems
-            || report.held_deletions != held
+        self.changed |= report.commit != desired.commit
+            || report.problems != desired.problems
             || report.source_error != desired.source_error;
         report.commit.clone_from(&desired.commit);
-        if report.problems != desired.problems {
-            report.problems.clone_from(&desired.problems);
-        }
+        report.problems.clone_from(&desired.problems);
         report.source_error.clone_from(&desired.source_error);
-        report.units.retain(|name, unit| {
-            let stays = desired.units.contains_key(name)
-                || !unit.objects.is_empty()
-                || (world.removing.contains_key(name) && desired.commit.is_some());
-            self.changed |= !stays;
-            stays
-        });
-        let declared = desired
+        let changed = desired
             .units
             .iter()
-            .map(|(name, at)| (name, Some(&at.commit), at.held.as_deref()));
-        // A unit of which nothing is declared any more stays until nothing of it is left.
-        let leaving = world.removing.keys().filter(|name| !desired.units.contains_key(*name));
-        let leaving = leaving.map(|name| (name, desired.commit.as_ref(), None));
-        for (name, commit, why_held) in declared.chain(leaving) {
-            let Some(commit) = commit else { continue };
-            let unit = report.units.entry(name.clone()).or_insert_with(|| UnitReport {
-                commit: commit.clone(),
-                outcome: Outcome::Converged,
-                reason: String::new(),
-                objects: BTreeMap::new(),
-                removing: Vec::new(),
-            });
-            let removing = world.removing.get(name).map_or(&[][..], Vec::as_slice);
-            if unit.removing != removing {
-                unit.removing = removing.to_vec();
-                self.changed = true;
-            }
-            let (outcome, reason) = sum(
-                unit,
-                why_held,
-                held.as_ref()
-                    .filter(|held| held.objects.iter().any(|key| Unit::of(key) == *name)),
-            );
-            self.changed |= unit.outcome != outcome || unit.reason != reason || unit.commit != *commit;
-            unit.commit = commit.clone();
-            unit.outcome = outcome;
-            unit.reason = reason;
+            .filter(|(name, at)| old.units.get(*name) != Some(*at));
+        touched.extend(changed.map(|(name, _)| name.clone()));
+        let gone = old.units.keys().filter(|name| !desired.units.contains_key(*name));
+        touched.extend(gone.cloned());
+        if old.commit != desired.commit {
+            // Units of which nothing is declared any more go by the newest commit.
+            touched.extend(self.deletions.removing.keys().cloned());
         }
-        let worst = report
-            .units
-            .values()
-            .map(|unit| unit.outcome)
-            .max()
-            .unwrap_or(Outcome::Converged);
-        let stopped = held.is_some() || report.source_error.is_some();
-        report.outcome = if stopped { worst.max(Outcome::Held) } else { worst };
-        report.held_deletions = held;
-        self.changed |= before != (report.commit.clone(), report.outcome);
+    }
+
+    fn take_deletions(&mut self, deletions: &Arc<Deletions>, touched: &mut BTreeSet<Unit>) {
+        if Arc::ptr_eq(&self.deletions, deletions) {
+            return;
+        }
+        let old = std::mem::replace(&mut self.deletions, deletions.clone());
+        let waits = old.waits_for != deletions.waits_for;
+        let changed = deletions.removing.iter();
+        let changed = changed.filter(|(name, keys)| waits || old.removing.get(*name) != Some(*keys));
+        touched.extend(changed.map(|(name, _)| name.clone()));
+        let gone = old
+            .removing
+            .keys()
+            .filter(|name| !deletions.removing.contains_key(*name));
+        touched.extend(gone.cloned());
+        if old.held == deletions.held {
+            return;
+        }
+        let mut held = deletions.held.clone();
+        if let (Some(new), Some(shown)) = (&held, &self.report.held_deletions)
+            && new.objects == shown.objects
+        {
+            // The same set waits since the same time.
+            held = Some(Arc::new(HeldDeletions {
+                since: shown.since,
+                ..HeldDeletions::clone(new)
+            }));
+        }
+        self.changed |= self.report.held_deletions != held;
+        let units = held.iter().flat_map(|held| held.objects.iter().map(Unit::of)).collect();
+        touched.append(&mut std::mem::replace(&mut self.held_units, units));
+        touched.extend(self.held_units.iter().cloned());
+        self.report.held_deletions = held;
+    }
+
+    /// Sums up the units that were touched, and all of them.
+    fn sum_up(&mut self, touched: &BTreeSet<Unit>) {
+        for name in touched {
+            let desired = self.desired.clone();
+            let declared = desired.units.get(name);
+            let removing = self.deletions.removing.get(name).map_or(&[][..], Vec::as_slice);
+            // A unit of which nothing is declared any more stays until nothing of it is left.
+            let leaves = !removing.is_empty() && desired.commit.is_some();
+            if declared.is_none() && !leaves && self.report.units.get(name).is_none_or(|unit| unit.objects.is_empty()) {
+                if let Some(unit) = self.report.units.remove(name) {
+                    self.units[unit.outcome as usize] -= 1;
+                    self.changed = true;
+                }
+                continue;
+            }
+            let removing = removing.to_vec();
+            let commit = declared
+                .map(|at| &at.commit)
+                .or(desired.commit.as_ref().filter(|_| leaves));
+            let deletions = self.report.held_deletions.clone();
+            let deletions = deletions.filter(|_| self.held_units.contains(name));
+            let waits_for = self.deletions.waits_for.clone();
+            let known = self.report.units.contains_key(name);
+            let unit = match (self.report.units.get_mut(name), commit) {
+                (Some(unit), _) => unit,
+                (None, Some(commit)) => self.begin(name.clone(), commit),
+                (None, None) => continue,
+            };
+            let mut changed = !known || unit.removing != removing;
+            unit.removing = removing;
+            let why_held = declared.and_then(|at| at.held.as_deref());
+            let (outcome, reason) = sum(unit, why_held, deletions.as_deref(), waits_for.as_ref());
+            if let Some(commit) = commit.filter(|commit| unit.commit != **commit) {
+                unit.commit = commit.clone();
+                changed = true;
+            }
+            changed |= unit.outcome != outcome || unit.reason != reason;
+            unit.reason = reason;
+            let before = std::mem::replace(&mut unit.outcome, outcome);
+            self.units[before as usize] -= 1;
+            self.units[outcome as usize] += 1;
+            self.changed |= changed;
+        }
+        let some = |outcome: &Outcome| self.units[*outcome as usize] > 0;
+        let worst = Outcome::ALL.into_iter().rev().find(some).unwrap_or(Outcome::Converged);
+        let stopped = self.report.held_deletions.is_some() || self.report.source_error.is_some();
+        let outcome = if stopped { worst.max(Outcome::Held) } else { worst };
+        self.changed |= self.report.outcome != outcome;
+        self.report.outcome = outcome;
     }
 
     /// When (monotonic) it is worth looking again: reports cost something.
@@ -360,29 +420,41 @@ impl Tracker {
     }
 }
 
-/// The outcome of a unit: the worst of its objects, on the way while something of it goes, or held.
-fn sum(unit: &UnitReport, held: Option<&str>, deletions: Option<&HeldDeletions>) -> (Outcome, String) {
-    let mut outcome = Outcome::Converged;
-    let mut first = None;
-    let mut count = 0;
-    for (key, object) in &unit.objects {
-        if object.outcome > outcome {
-            outcome = object.outcome;
-            first = Some((key, object));
-            count = 0;
-        }
-        count += usize::from(object.outcome == outcome && outcome != Outcome::Converged);
+fn position(row: &DesiredRow) -> Position {
+    Position {
+        file: row.file.clone(),
+        line: row.line,
+        column: 1,
     }
-    let mut reason = match first {
-        None => format!("{} objects are as declared", unit.objects.len()),
-        Some((key, object)) if count == 1 => format!("{key}: {}", object.reason),
-        Some((key, object)) => format!("{key} and {} more: {}", count - 1, object.reason),
+}
+
+/// The outcome of a unit: the worst of its objects, on the way while something of it goes, or held.
+fn sum(
+    unit: &UnitReport,
+    held: Option<&str>,
+    deletions: Option<&HeldDeletions>,
+    waits_for: Option<&Key>,
+) -> (Outcome, String) {
+    let (mut outcome, mut reason) = match unit.objects.unsettled().next() {
+        None => (
+            Outcome::Converged,
+            format!("{} objects are as declared", unit.objects.len()),
+        ),
+        Some((key, object)) => {
+            let reason = match unit.objects.count(object.outcome) {
+                0 | 1 => format!("{key}: {}", object.reason),
+                count => format!("{key} and {} more: {}", count - 1, object.reason),
+            };
+            (object.outcome, reason)
+        }
     };
     if outcome < Outcome::Progressing && !unit.removing.is_empty() {
         outcome = Outcome::Progressing;
-        reason = match unit.removing.len() {
-            1 => "1 object is being removed".to_owned(),
-            several => format!("{several} objects are being removed"),
+        reason = match (unit.removing.len(), waits_for) {
+            (1, None) => "1 object is being removed".to_owned(),
+            (several, None) => format!("{several} objects are being removed"),
+            (1, Some(key)) => format!("1 object waits to be removed until {key} is released"),
+            (several, Some(key)) => format!("{several} objects wait to be removed until {key} is released"),
         };
     }
     for why in [held, deletions.map(|held| held.reason.as_str())].into_iter().flatten() {
@@ -396,8 +468,14 @@ fn sum(unit: &UnitReport, held: Option<&str>, deletions: Option<&HeldDeletions>)
 
 /// The status of an object as the status branch shows it: without times, its pods summed.
 fn shown_status(object: &Object, pods: &[Arc<Object>]) -> Value {
-    let mut status = object.status.as_deref().cloned().unwrap_or(Value::Null);
+    let mut status = object.status_value().unwrap_or(Value::Null);
     drop_times(&mut status);
+    if object.kind == Kind::CronJob
+        && let Some(status) = status.as_object_mut()
+    {
+        // Which of its Jobs run is the clock's doing.
+        status.remove("active");
+    }
     if !pods.is_empty()
         && let Some(status) = status.as_object_mut()
     {
@@ -432,14 +510,14 @@ fn is_observed(live: &Object) -> bool {
     );
     let observed = live
         .status
-        .as_deref()
-        .and_then(|status| status["observedGeneration"].as_i64());
+        .as_ref()
+        .and_then(|status| status.at("observedGeneration")?.int());
     !tells || observed.unwrap_or(0) >= live.meta.generation.unwrap_or(0)
 }
 
 fn node_report(node: &Object) -> ObjectReport {
     let health = health::object_health(node, Related::default());
-    let mut status = node.status.as_deref().cloned().unwrap_or(Value::Null);
+    let mut status = node.status_value().unwrap_or(Value::Null);
     drop_times(&mut status);
     ObjectReport {
         outcome: health.outcome,

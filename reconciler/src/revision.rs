@@ -7,23 +7,24 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use k8s_openapi::{
-    api::core::v1::PodTemplateSpec,
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
-};
+use k8s_openapi::{api::core::v1::PodTemplateSpec, apimachinery::pkg::apis::meta::v1::Time};
 use rustc_hash::FxHashSet;
-use schemas::{Body, Kind, Now, Object, labels, template};
+use schemas::{Body, Kind, Meta, Now, Object, Part, Shared, labels, template};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 use store::{Op, Write};
 
-use crate::{ids::Ids, owners, plan::replace_of};
+use crate::{
+    ids::Ids,
+    owners,
+    plan::{replace_of, status_of},
+    pods,
+};
 
 /// What a ControllerRevision holds.
 #[derive(Deserialize)]
 struct Content {
     data: Data,
-    revision: i64,
 }
 
 #[derive(Deserialize)]
@@ -39,7 +40,6 @@ struct Spec {
 /// The revision of the template that an owner has now.
 #[derive(Debug)]
 pub(crate) struct Current {
-    pub(crate) number: i64,
     /// The label of its pods. Several, where revisions of an earlier version turn out to be the same
     /// template; the first is for new pods.
     pub(crate) marks: Vec<String>,
@@ -79,17 +79,12 @@ fn hash(owner: &Object, template: &PodTemplateSpec) -> String {
     let collisions = owner
         .status
         .as_ref()
-        .and_then(|status| status["collisionCount"].as_i64());
+        .and_then(|status| status.at("collisionCount")?.int());
     template::pod_template_hash(template, collisions.and_then(|count| i32::try_from(count).ok()))
 }
 
 pub(crate) fn number(revision: &Object) -> i64 {
-    revision
-        .body
-        .value()
-        .get("revision")
-        .and_then(Value::as_i64)
-        .unwrap_or(0)
+    revision.body.at("revision").and_then(Part::int).unwrap_or(0)
 }
 
 /// What pods of a revision carry: its name for a StatefulSet, its hash alone for a DaemonSet.
@@ -142,7 +137,6 @@ pub(crate) fn current(
         let moves = number(found) < last;
         let number = if moves { last + 1 } else { last };
         return Ok(Current {
-            number,
             name: found.name().to_owned(),
             marks: same.iter().map(|revision| mark(owner, revision)).collect(),
             write: moves.then(|| replace_of(found, numbered(found, number))),
@@ -153,7 +147,6 @@ pub(crate) fn current(
     }
     let object = fresh(owner, template, last + 1, now, ids);
     Ok(Current {
-        number: last + 1,
         name: object.name().to_owned(),
         marks: vec![mark(owner, &object)],
         write: Some(Write::new(Op::Create(object))),
@@ -161,7 +154,7 @@ pub(crate) fn current(
 }
 
 fn numbered(revision: &Object, number: i64) -> Object {
-    let mut body = revision.body.value().clone();
+    let mut body = revision.body.value();
     body.insert("revision".to_owned(), number.into());
     Object {
         body: Body::new(body),
@@ -170,8 +163,7 @@ fn numbered(revision: &Object, number: i64) -> Object {
 }
 
 fn fresh(owner: &Object, template: &PodTemplateSpec, number: i64, now: Now, ids: &mut Ids) -> Object {
-    let spec = owner.body.value().get("spec");
-    let mut content = spec.and_then(|spec| spec.get("template")).cloned().unwrap_or_default();
+    let mut content = owner.body.at("spec/template").map(Part::value).unwrap_or_default();
     if let Some(content) = content.as_object_mut() {
         // It is a patch: applied to the owner, it puts the whole template back.
         content.insert("$patch".to_owned(), "replace".into());
@@ -191,21 +183,29 @@ fn fresh(owner: &Object, template: &PodTemplateSpec, number: i64, now: Now, ids:
     let annotations: BTreeMap<String, String> = passed_on.map(|(key, value)| (key.clone(), value.clone())).collect();
     Object {
         kind: Kind::ControllerRevision,
-        meta: ObjectMeta {
-            name: Some(name(owner, template)),
+        meta: Shared::new(Meta {
+            name: Some(name(owner, template).into()),
             namespace: owner.meta.namespace.clone(),
-            uid: Some(ids.uid().to_string()),
+            uid: Some(ids.uid().0),
             creation_timestamp: Some(Time(now.wall)),
-            labels: Some(labels),
-            annotations: (!annotations.is_empty()).then_some(annotations),
-            owner_references: Some(vec![owner.as_controller()]),
-            ..ObjectMeta::default()
-        },
+            labels: Some(labels.into()),
+            annotations: (!annotations.is_empty()).then(|| annotations.into()),
+            owner_references: Some(vec![owner.as_controller()].into()),
+            ..Meta::default()
+        }),
         body: Body::new(body),
         node: None,
         status: None,
         version: 0,
     }
+}
+
+/// The status that counts one more collision of a revision's name.
+pub(crate) fn collided(owner: &Object) -> Write {
+    let mut status = pods::blank(owner.status.as_ref());
+    let count = status["collisionCount"].as_i64().unwrap_or(0);
+    status["collisionCount"] = (count + 1).into();
+    status_of(owner, status)
 }
 
 /// The writes that end revisions beyond the history limit, the oldest first. Those that pods are of

@@ -28,7 +28,7 @@ mod volumes;
 mod waiting;
 mod wake;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use schemas::{
     Now, Object,
@@ -98,7 +98,7 @@ fn bind(plan: &mut Plan, round: &Round, now: Now) {
         let op = Op::Bind {
             key: pod.key(),
             node: node.clone(),
-            status: Some(Arc::new(status)),
+            status: Some(status.into()),
         };
         writes.push(Write::new(op).uid(pod.uid()).version(pod.version));
         let message = format!("Successfully assigned {}/{} to {node}", pod.namespace(), pod.name());
@@ -121,7 +121,7 @@ fn send_away(plan: &mut Plan, round: &Round, now: Now) {
         let op = match deletion::plan(pod, &DeleteOptions::default(), now) {
             Deletion::Mark(object) => Op::Retire {
                 object,
-                status: Arc::new(status),
+                status: status.into(),
             },
             Deletion::Remove => Op::Remove { key: pod.key() },
             Deletion::Nothing | Deletion::Refused(_) => continue,
@@ -168,14 +168,11 @@ fn told(said: &Said, now: Now) -> Option<Write> {
             None => drop(status.remove("nominatedNodeName")),
         }
     }
-    (pod.status.as_deref() != Some(&status)).then(|| status_of(pod, status))
+    (pod.status != Some((&status).into())).then(|| status_of(pod, status))
 }
 
 fn status(pod: &Object) -> Value {
-    pod.status
-        .as_deref()
-        .cloned()
-        .unwrap_or_else(|| json!({"phase": "Pending"}))
+    pod.status_value().unwrap_or_else(|| json!({"phase": "Pending"}))
 }
 
 #[cfg(test)]

@@ -10,11 +10,12 @@ use store::{Op, Write};
 
 use crate::{
     daemonset, deployment,
-    failures::Failures,
+    failures::{self, Failures},
     ids::Ids,
     plan::{Plan, Step},
-    pods, replicaset, revision,
+    pods, replicaset,
     scheduler::node::Facts,
+    statefulset,
 };
 
 pub(crate) struct Simulation {
@@ -22,6 +23,8 @@ pub(crate) struct Simulation {
     pub(crate) now: Now,
     pub(crate) ids: Ids,
     pub(crate) ready_since: FxHashMap<Uid, Duration>,
+    /// When rollouts count on ready pods, by ReplicaSet.
+    pub(crate) steady: FxHashMap<Uid, Vec<Duration>>,
     pub(crate) progress: FxHashMap<Uid, (Value, Duration)>,
     failures: Failures,
     version: u64,
@@ -41,6 +44,7 @@ impl Simulation {
             now: start(),
             ids: Ids::seeded(1),
             ready_since: FxHashMap::default(),
+            steady: FxHashMap::default(),
             progress: FxHashMap::default(),
             failures: Failures::default(),
             version: 0,
@@ -59,7 +63,7 @@ impl Simulation {
         self.version += 1;
         object.version = self.version;
         let old = self.objects.get(&key);
-        object.meta.uid = Some(old.map_or_else(|| self.ids.uid().to_string(), |old| old.uid().to_string()));
+        object.meta.uid = Some(old.map_or_else(|| self.ids.uid().0, |old| old.uid().0));
         object.meta.generation = Some(old.map_or(1, |old| {
             let changed = old.body.hash() != object.body.hash();
             old.meta.generation.unwrap_or(1) + i64::from(changed)
@@ -73,18 +77,42 @@ impl Simulation {
         object
     }
 
+    /// Stores an object as it is given.
+    pub(crate) fn insert(&mut self, mut object: Object) -> Arc<Object> {
+        self.version += 1;
+        object.version = self.version;
+        let object = Arc::new(object);
+        self.objects.insert(object.key(), object.clone());
+        object
+    }
+
     /// Applies a plan's steps; panics when a precondition does not hold.
     pub(crate) fn apply(&mut self, plan: &Plan) {
-        for step in &plan.steps {
-            if let Step::Write { writes, .. } = step {
-                for write in writes {
-                    self.write(write);
-                }
-            }
+        if let Err(error) = self.carry_out(plan, usize::MAX) {
+            panic!("{error}");
         }
     }
 
-    fn write(&mut self, write: &Write) {
+    /// Carries a plan out as far as `most` writes go; stops after the step in which a precondition does
+    /// not hold.
+    pub(crate) fn carry_out(&mut self, plan: &Plan, most: usize) -> Result<(), String> {
+        let mut left = most;
+        for step in &plan.steps {
+            let Step::Write { writes, .. } = step else { continue };
+            let mut outcome = Ok(());
+            for write in writes {
+                if left == 0 {
+                    return outcome;
+                }
+                left -= 1;
+                outcome = outcome.and(self.write(write));
+            }
+            outcome?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, write: &Write) -> Result<(), String> {
         self.version += 1;
         let key = match &write.op {
             Op::Create(object) | Op::Replace(object) | Op::Retire { object, .. } => object.key(),
@@ -92,16 +120,18 @@ impl Simulation {
         };
         let old = self.objects.get(&key).cloned();
         if let Op::Create(object) = &write.op {
-            assert!(old.is_none(), "{key} is there already");
+            if old.is_some() {
+                return Err(format!("{key} is there already"));
+            }
             let mut object = object.clone();
             object.version = self.version;
             object.meta.generation = Some(1);
             self.objects.insert(key, Arc::new(object));
-            return;
+            return Ok(());
         }
-        let old = old.unwrap_or_else(|| panic!("{key} is not there"));
-        if let Some(version) = write.version {
-            assert_eq!(version, old.version, "{key}");
+        let old = old.ok_or_else(|| format!("{key} is not there"))?;
+        if write.version.is_some_and(|version| version != old.version) {
+            return Err(format!("{key} is at another version"));
         }
         let mut new = Object::clone(&old);
         new.version = self.version;
@@ -111,6 +141,12 @@ impl Simulation {
                 let changed = old.body.hash() != object.body.hash();
                 new.meta.generation = Some(old.meta.generation.unwrap_or(1) + i64::from(changed));
                 new.body = object.body.clone();
+                let free = |object: &Object| object.meta.finalizers.as_ref().is_none_or(|names| names.is_empty());
+                let stopped = new.node.is_none() || new.meta.deletion_grace_period_seconds.unwrap_or(0) == 0;
+                if new.is_deleting() && !free(&old) && free(&new) && (key.kind != Kind::Pod || stopped) {
+                    self.objects.remove(&key);
+                    return Ok(());
+                }
             }
             Op::Retire { object, status } => {
                 new.meta = object.meta.clone();
@@ -123,11 +159,12 @@ impl Simulation {
             }
             Op::Remove { .. } => {
                 self.objects.remove(&key);
-                return;
+                return Ok(());
             }
             Op::Create(_) => {}
         }
         self.objects.insert(key, Arc::new(new));
+        Ok(())
     }
 
     fn owned(&self, owner: &Object, kind: Kind) -> Vec<Arc<Object>> {
@@ -188,6 +225,7 @@ impl Simulation {
             sets,
             named,
             pods,
+            steady: self.steady.clone(),
             progress_seen,
         };
         let plan = deployment::plan(&world, self.now, &mut self.ids);
@@ -216,26 +254,18 @@ impl Simulation {
         let set = self.get(Kind::DaemonSet, name);
         let pods = self.owned(&set, Kind::Pod);
         let named = daemonset::revision_name(&set).expect("it has a template");
-        let not_before = pods.iter().filter_map(|pod| {
-            let place = daemonset::place(pod)?;
-            let mark = revision::mark_of(pod)?;
-            Some((pod.uid(), self.failures.not_before(&set.uid(), &place, mark)?))
-        });
         let world = daemonset::World {
             nodes: self
                 .all(Kind::Node)
                 .iter()
                 .map(|node| Arc::new(Facts::of(node)))
                 .collect(),
-            not_before: not_before.collect(),
+            not_before: self.not_before(&pods),
             revisions: self.owned(&set, Kind::ControllerRevision),
             strays: [Kind::Pod, Kind::ControllerRevision]
                 .map(|kind| self.strays(kind))
                 .concat(),
-            named: self
-                .objects
-                .get(&Key::namespaced(Kind::ControllerRevision, "a", &named))
-                .cloned(),
+            named: self.find(Kind::ControllerRevision, &named),
             ready_since: self.ready_since.clone(),
             failure: None,
             set,
@@ -244,6 +274,42 @@ impl Simulation {
         let plan = daemonset::plan(&world, self.now, &mut self.ids);
         self.apply(&plan);
         plan
+    }
+
+    pub(crate) fn stateful_set(&mut self, name: &str) -> Plan {
+        let set = self.get(Kind::StatefulSet, name);
+        let pods = self.owned(&set, Kind::Pod);
+        let named = statefulset::revision_name(&set).expect("it has a template");
+        let claims = statefulset::claims::names(&set, &pods).into_iter();
+        let claims = claims.filter_map(|name| Some((name.clone(), self.find(Kind::PersistentVolumeClaim, &name)?)));
+        let world = statefulset::World {
+            claims: claims.collect(),
+            not_before: self.not_before(&pods),
+            revisions: self.owned(&set, Kind::ControllerRevision),
+            strays: [Kind::Pod, Kind::ControllerRevision]
+                .map(|kind| self.strays(kind))
+                .concat(),
+            named: self.find(Kind::ControllerRevision, &named),
+            ready_since: self.ready_since.clone(),
+            failure: None,
+            set,
+            pods,
+        };
+        let plan = statefulset::plan(&world, self.now, &mut self.ids);
+        self.apply(&plan);
+        plan
+    }
+
+    fn not_before(&self, pods: &[Arc<Object>]) -> FxHashMap<Uid, Duration> {
+        let until = |pod: &Arc<Object>| {
+            let (owner, place, mark) = failures::place(pod)?;
+            Some((pod.uid(), self.failures.not_before(&owner, &place, mark)?))
+        };
+        pods.iter().filter_map(until).collect()
+    }
+
+    pub(crate) fn find(&self, kind: Kind, name: &str) -> Option<Arc<Object>> {
+        self.objects.get(&Key::namespaced(kind, "a", name)).cloned()
     }
 
     pub(crate) fn put_node(&mut self, name: &str, labels: Value, spec: Value) {
@@ -258,14 +324,12 @@ impl Simulation {
         let mut new = pod.clone();
         self.version += 1;
         new.version = self.version;
-        new.status = Some(Arc::new(json!({"phase": phase})));
+        new.status = Some(json!({"phase": phase}).into());
         self.ready_since.remove(&pod.uid());
         if phase == "Failed"
-            && let (Some(owner), Some(place)) = (pod.controller(), daemonset::place(pod))
+            && let Some((owner, place, mark)) = failures::place(pod)
         {
-            let mark = revision::mark_of(pod).unwrap_or("");
-            self.failures
-                .note(owner.uid.as_str().into(), place, mark, self.now.monotonic);
+            self.failures.note(owner, place, mark, self.now.monotonic);
         }
         self.objects.insert(pod.key(), Arc::new(new));
     }
@@ -277,13 +341,13 @@ impl Simulation {
         new.version = self.version;
         new.node
             .get_or_insert_with(|| daemonset::place(pod).unwrap_or_else(|| "n".into()));
-        let mut status = new.status.as_deref().cloned().unwrap_or_default();
+        let mut status = new.status_value().unwrap_or_default();
         status["phase"] = "Running".into();
         pods::set_condition(
             &mut status,
             json!({"type": "Ready", "status": if ready { "True" } else { "False" }}),
         );
-        new.status = Some(Arc::new(status));
+        new.status = Some(status.into());
         if ready {
             self.ready_since.entry(pod.uid()).or_insert(self.now.monotonic);
         } else {

@@ -2,10 +2,11 @@
 //! is made up.
 
 mod cluster;
+mod gates;
 
 use std::time::Instant;
 
-use cluster::{Cluster, deployment, namespace};
+use cluster::{Cluster, deployment, job, namespace};
 use schemas::{Key, Kind, report::Outcome};
 use serde_json::{Value, json};
 use store::Op;
@@ -151,8 +152,8 @@ async fn deletions_over_the_budget_wait_for_a_word() {
     cluster
         .store
         .confirm_deletes(store::Confirmation {
-            commit: held.commit,
-            keys: held.objects,
+            commit: held.commit.clone(),
+            keys: held.objects.clone(),
             who: "a person".to_owned(),
             at: cluster.now().wall,
         })
@@ -261,7 +262,7 @@ async fn a_daemon_set_follows_its_nodes_and_rolls() {
             .all(|pod| pod.body.value()["spec"]["containers"][0]["image"] == "i:2")
     );
     let set = cluster.get(Kind::DaemonSet, "default", "agent");
-    let status = set.status.clone().expect("it has one");
+    let status = set.status_value().expect("it has one");
     assert_eq!(status["updatedNumberScheduled"], 3);
     assert_eq!(status["observedGeneration"], 2);
     let revisions = cluster.store.list(Kind::ControllerRevision, Some("default")).items;
@@ -271,8 +272,7 @@ async fn a_daemon_set_follows_its_nodes_and_rolls() {
     cluster
         .wait("the set counts two nodes", || {
             let set = cluster.get(Kind::DaemonSet, "default", "agent");
-            set.status
-                .as_ref()
+            set.status_value()
                 .is_some_and(|status| status["desiredNumberScheduled"] == 2)
         })
         .await;
@@ -288,5 +288,112 @@ async fn a_daemon_set_follows_its_nodes_and_rolls() {
             left == 0 && nodes(&cluster).iter().all(|node| node == "joins")
         })
         .await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jobs_end_are_replaced_and_are_not_made_again() {
+    let cluster = Cluster::start(2).await;
+    let jobs = |image: &str| {
+        vec![
+            namespace("batch"),
+            job("kept", image, json!({"completions": 5, "parallelism": 2})),
+            job(
+                "parts",
+                "exit:0",
+                json!({"completions": 3, "parallelism": 3, "completionMode": "Indexed"}),
+            ),
+            job("gone", "exit:0", json!({"ttlSecondsAfterFinished": 0})),
+        ]
+    };
+    let get = |name: &str| cluster.store.get(&Key::namespaced(Kind::Job, "batch", name));
+    cluster.declare(jobs("exit:0")).await;
+    cluster.converged().await;
+    let first = cluster.get(Kind::Job, "batch", "kept");
+    let status = first.status_value().unwrap_or_default();
+    assert_eq!(status["succeeded"], 5, "{status}");
+    let parts = cluster.get(Kind::Job, "batch", "parts");
+    assert_eq!(parts.status_value().unwrap_or_default()["completedIndexes"], "0-2");
+    cluster.wait("what is not kept is gone", || get("gone").is_none()).await;
+
+    // Another revision runs nothing again but the job whose template changed, after its pods are gone.
+    cluster.declare(jobs("exit:00")).await;
+    cluster
+        .wait("the job is replaced", || {
+            get("kept").is_some_and(|job| job.uid() != first.uid())
+        })
+        .await;
+    cluster.converged().await;
+    assert!(get("gone").is_none());
+    assert_eq!(get("parts").map(|job| job.uid()), Some(parts.uid()));
+    let pods = cluster.store.list(Kind::Pod, Some("batch")).items;
+    assert_eq!(pods.len(), 5 + 3, "{pods:?}");
+    let report = cluster.report();
+    let gone = &report.units[&schemas::Unit("batch".into())].objects[&Key::namespaced(Kind::Job, "batch", "gone")];
+    assert_eq!((gone.outcome, gone.stale), (Outcome::Converged, false), "{gone:?}");
+
+    cluster.declare(vec![namespace("batch")]).await;
+    cluster.converged().await;
+    assert!(cluster.store.list(Kind::Pod, Some("batch")).items.is_empty());
+    cluster.declare(jobs("exit:0")).await;
+    cluster.converged().await;
+    assert!(
+        cluster
+            .store
+            .list(Kind::Event, Some("batch"))
+            .items
+            .iter()
+            .any(|event| {
+                event.body.value()["reason"] == "Completed" && event.body.value()["involvedObject"]["name"] == "gone"
+            }),
+        "declared anew, it runs anew"
+    );
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_fails_fails_its_unit_and_lets_its_pods_go() {
+    let cluster = Cluster::start(1).await;
+    cluster
+        .declare(vec![
+            namespace("batch"),
+            job("bad", "exit:3", json!({"backoffLimit": 0})),
+        ])
+        .await;
+    cluster
+        .wait("the unit has failed", || cluster.is(Outcome::Failed))
+        .await;
+    let report = cluster.report();
+    let bad = &report.units[&schemas::Unit("batch".into())].objects[&Key::namespaced(Kind::Job, "batch", "bad")];
+    assert!(bad.reason.contains("BackoffLimitExceeded"), "{bad:?}");
+    cluster.declare(vec![namespace("batch")]).await;
+    cluster.converged().await;
+    assert!(cluster.store.list(Kind::Pod, Some("batch")).items.is_empty());
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_set_forward_starts_what_is_due() {
+    let cluster = Cluster::start(1).await;
+    let template = job("x", "exit:0", json!({}))["spec"].clone();
+    let cron_job = json!({
+        "apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "nightly", "namespace": "batch"},
+        "spec": {"schedule": "0 3 * * *", "jobTemplate": {"spec": template}},
+    });
+    cluster.declare(vec![namespace("batch"), cron_job]).await;
+    cluster.converged().await;
+    assert!(cluster.store.list(Kind::Job, Some("batch")).items.is_empty());
+    cluster.set_clock_forward(std::time::Duration::from_secs(86_400));
+    cluster
+        .wait("one job has run", || {
+            let jobs = cluster.store.list(Kind::Job, Some("batch")).items;
+            let complete = |job: &std::sync::Arc<schemas::Object>| {
+                reconciler::pods::condition(job, "Complete").is_some_and(|it| it["status"] == "True")
+            };
+            jobs.len() == 1 && jobs.iter().all(complete)
+        })
+        .await;
+    let status = cluster.get(Kind::CronJob, "batch", "nightly").status_value();
+    assert!(status.is_some_and(|status| status["lastScheduleTime"].is_string()));
     cluster.stop().await;
 }

@@ -3,6 +3,7 @@
 //! Defaulting is idempotent: a defaulted object stays as it is. A field of the wrong type is left
 //! alone; validation is where it is reported.
 
+mod job;
 mod normal;
 mod pod;
 mod workload;
@@ -11,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{Kind, labels};
 
+pub use job::{anonymize_job, identify_job};
 pub use normal::normalize;
 pub use pod::{Qos, initial_status as initial_pod_status, qos_class};
 
@@ -92,35 +94,6 @@ pub fn initial_status(kind: Kind, object: &Value) -> Option<Value> {
         Kind::Deployment | Kind::Job | Kind::CronJob | Kind::ResourceQuota => Some(json!({})),
         _ => None,
     }
-}
-
-/// Gives a new Job the selector and the labels that tell its pods from all others, unless it selects
-/// by itself (`manualSelector`).
-pub fn identify_job(job: &mut Value, uid: &str) {
-    let name = job["metadata"]["name"].as_str().unwrap_or("").to_owned();
-    let Some(spec) = job.get_mut("spec").and_then(Value::as_object_mut) else {
-        return;
-    };
-    if spec.get("manualSelector") == Some(&Value::Bool(true)) || spec.contains_key("selector") {
-        return;
-    }
-    let Some(metadata) =
-        workload::object_in(spec, "template").and_then(|template| workload::object_in(template, "metadata"))
-    else {
-        return;
-    };
-    let Some(template_labels) = workload::object_in(metadata, "labels") else {
-        return;
-    };
-    for label in [labels::JOB_CONTROLLER_UID, labels::LEGACY_JOB_CONTROLLER_UID] {
-        template_labels.insert(label.to_owned(), uid.into());
-    }
-    for label in [labels::JOB_NAME, labels::LEGACY_JOB_NAME] {
-        template_labels.insert(label.to_owned(), name.clone().into());
-    }
-    let mut selected = Map::new();
-    selected.insert(labels::JOB_CONTROLLER_UID.to_owned(), uid.into());
-    spec.insert("selector".to_owned(), json!({"matchLabels": selected}));
 }
 
 fn default_namespace(object: &mut Map<String, Value>) {

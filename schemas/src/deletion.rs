@@ -2,8 +2,6 @@
 //!
 //! <https://kubernetes.io/docs/concepts/architecture/garbage-collection/>
 
-use std::sync::Arc;
-
 use jiff::SignedDuration;
 use k8s_openapi::{
     api::core::v1::PodSpec,
@@ -11,7 +9,7 @@ use k8s_openapi::{
 };
 use serde_json::{Value, json};
 
-use crate::{Body, Kind, Now, Object, labels};
+use crate::{Body, Kind, Now, Object, Part, labels};
 
 /// How an object is to be deleted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,10 +37,6 @@ pub enum Propagation {
 
 /// What to do about a deletion.
 #[derive(Clone, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a plan for one object lives for one call and is never kept"
-)]
 pub enum Deletion {
     /// Store the object as given: it has a deletion timestamp and waits for finalizers or its node.
     Mark(Object),
@@ -131,7 +125,7 @@ pub fn plan(object: &Object, options: &DeleteOptions, now: Now) -> Deletion {
         return Deletion::Remove;
     }
     let mut marked = object.clone();
-    marked.meta.finalizers = (!finalizers.is_empty()).then_some(finalizers);
+    marked.meta.finalizers = (!finalizers.is_empty()).then(|| finalizers.into());
     let deadline = Time(
         now.wall
             .saturating_add(SignedDuration::from_secs(grace))
@@ -157,7 +151,7 @@ pub fn plan(object: &Object, options: &DeleteOptions, now: Now) -> Deletion {
         (Some(_), _) => {}
     }
     if object.kind == Kind::Namespace {
-        marked.status = Some(Arc::new(terminating(object.status.as_deref())));
+        marked.status = Some(terminating(object.status_value()).into());
     }
     let unchanged = marked.meta == object.meta && marked.status == object.status;
     if unchanged {
@@ -172,7 +166,7 @@ pub fn plan(object: &Object, options: &DeleteOptions, now: Now) -> Deletion {
 #[must_use]
 pub fn is_finalized(object: &Object) -> bool {
     object.is_deleting()
-        && object.meta.finalizers.as_ref().is_none_or(Vec::is_empty)
+        && object.meta.finalizers.as_ref().is_none_or(|names| names.is_empty())
         && object.meta.deletion_grace_period_seconds.unwrap_or(0) == 0
         && !(object.kind == Kind::Namespace && has_contents_finalizer(object))
 }
@@ -180,7 +174,7 @@ pub fn is_finalized(object: &Object) -> bool {
 /// A Namespace whose contents are gone: it waits for other finalizers only.
 #[must_use]
 pub fn finalize_namespace(namespace: &Object) -> Object {
-    let mut body = namespace.body.value().clone();
+    let mut body = namespace.body.value();
     let spec = body.entry("spec").or_insert_with(|| json!({}));
     if let Some(spec) = spec.as_object_mut() {
         spec.insert("finalizers".to_owned(), json!([]));
@@ -215,10 +209,7 @@ fn grace_period(object: &Object, options: &DeleteOptions) -> i64 {
     if object.kind != Kind::Pod || object.node.is_none() {
         return 0;
     }
-    let phase = object
-        .status
-        .as_deref()
-        .and_then(|status| status.get("phase")?.as_str());
+    let phase = object.status.as_ref().and_then(|status| status.word("phase"));
     if matches!(phase, Some("Succeeded" | "Failed")) {
         return 0;
     }
@@ -235,7 +226,7 @@ fn grace_period(object: &Object, options: &DeleteOptions) -> i64 {
 
 /// The finalizers with those that the propagation asks for.
 fn finalizers_after(object: &Object, propagation: Option<Propagation>) -> Vec<String> {
-    let mut finalizers = object.meta.finalizers.clone().unwrap_or_default();
+    let mut finalizers = object.meta.finalizers.as_deref().cloned().unwrap_or_default();
     let Some(propagation) = propagation else {
         return finalizers;
     };
@@ -250,20 +241,15 @@ fn finalizers_after(object: &Object, propagation: Option<Propagation>) -> Vec<St
 
 /// Whether a Namespace still waits for its contents to go.
 fn has_contents_finalizer(namespace: &Object) -> bool {
-    let finalizers = namespace
-        .body
-        .value()
-        .get("spec")
-        .and_then(|spec| spec.get("finalizers"));
-    match finalizers {
+    // One that was never defaulted has contents to look after all the same.
+    match namespace.body.at("spec/finalizers").map(Part::value) {
         Some(Value::Array(names)) => !names.is_empty(),
-        // One that was never defaulted has contents to look after all the same.
         _ => true,
     }
 }
 
-fn terminating(status: Option<&Value>) -> Value {
-    let mut status = status.cloned().unwrap_or_else(|| json!({}));
+fn terminating(status: Option<Value>) -> Value {
+    let mut status = status.unwrap_or_else(|| json!({}));
     if let Some(status) = status.as_object_mut() {
         status.insert("phase".to_owned(), "Terminating".into());
     }

@@ -1,11 +1,11 @@
 //! Events: what happened to an object, repeated occurrences counted in one.
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::{Body, Key, Kind, Now, Object, Uid};
+use crate::{Body, Key, Kind, Meta, Now, Object, Part, Shared, Uid};
 
 /// One occurrence of something worth telling.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,11 +88,9 @@ impl EventSpec {
 /// there is one; its count rises and its last time moves on. A new object gets `uid`.
 #[must_use]
 pub fn record(existing: Option<&Object>, spec: &EventSpec, now: Now, uid: &Uid) -> Object {
-    let before = existing.map(|object| object.body.value());
-    let count = before.and_then(|body| body.get("count")?.as_i64()).unwrap_or(0);
-    let first = before
-        .and_then(|body| body.get("firstTimestamp").cloned())
-        .unwrap_or_else(|| time(now.wall));
+    let before = |field: &str| existing.and_then(|object| object.body.at(field));
+    let count = before("count").and_then(Part::int).unwrap_or(0);
+    let first = before("firstTimestamp").map_or_else(|| time(now.wall), Part::value);
     let body = Body::new(content(spec, count.saturating_add(1), first, now.wall));
     if let Some(object) = existing {
         return Object { body, ..object.clone() };
@@ -100,13 +98,13 @@ pub fn record(existing: Option<&Object>, spec: &EventSpec, now: Now, uid: &Uid) 
     let key = spec.key();
     Object {
         kind: Kind::Event,
-        meta: ObjectMeta {
-            name: Some(key.name.to_string()),
-            namespace: key.namespace.as_deref().map(str::to_owned),
-            uid: Some(uid.to_string()),
+        meta: Shared::new(Meta {
+            name: Some(key.name),
+            namespace: key.namespace,
+            uid: Some(uid.0.clone()),
             creation_timestamp: Some(Time(now.wall)),
-            ..ObjectMeta::default()
-        },
+            ..Meta::default()
+        }),
         body,
         node: None,
         status: None,
@@ -117,10 +115,9 @@ pub fn record(existing: Option<&Object>, spec: &EventSpec, now: Now, uid: &Uid) 
 /// When the event last happened, for retention.
 #[must_use]
 pub fn last_seen(event: &Object) -> Option<Timestamp> {
-    let body = event.body.value();
     ["lastTimestamp", "eventTime", "firstTimestamp"]
         .iter()
-        .find_map(|field| body.get(*field)?.as_str()?.parse().ok())
+        .find_map(|field| event.body.at(field)?.text()?.parse().ok())
         .or_else(|| event.meta.creation_timestamp.as_ref().map(|time| time.0))
 }
 

@@ -5,8 +5,10 @@
 //! warning, never silence. A row that refuses a field makes that an error, where running without it
 //! would not be what the manifest says.
 
+mod batch;
 mod objects;
 mod pod;
+mod storage;
 mod workloads;
 
 use std::{
@@ -134,6 +136,26 @@ fn parts(kind: Kind) -> Vec<Part> {
         Kind::ReplicaSet | Kind::ReplicationController => workload_parts(objects::REPLICA_SET, &mut parts),
         Kind::Deployment => workload_parts(objects::DEPLOYMENT, &mut parts),
         Kind::DaemonSet => workload_parts(workloads::DAEMON_SET, &mut parts),
+        Kind::Job => workload_parts(batch::JOB, &mut parts),
+        Kind::CronJob => {
+            parts.push(part(batch::CRON_JOB));
+            parts.push(Part {
+                prefix: "spec.jobTemplate".to_owned(),
+                rows: batch::JOB,
+            });
+            template_parts("spec.jobTemplate.spec.template", &mut parts);
+        }
+        Kind::PodDisruptionBudget => parts.push(part(workloads::DISRUPTION_BUDGET)),
+        Kind::PersistentVolumeClaim => parts.push(part(storage::CLAIM)),
+        Kind::PersistentVolume => parts.push(part(storage::VOLUME)),
+        Kind::StorageClass => parts.push(part(storage::CLASS)),
+        Kind::StatefulSet => {
+            workload_parts(workloads::STATEFUL_SET, &mut parts);
+            parts.push(Part {
+                prefix: "spec.volumeClaimTemplates[*]".to_owned(),
+                rows: storage::CLAIM,
+            });
+        }
         _ => return Vec::new(),
     }
     parts
@@ -145,11 +167,16 @@ fn workload_parts(own: &'static [Field], parts: &mut Vec<Part>) {
         prefix: String::new(),
         rows: own,
     });
+    template_parts("spec.template", parts);
+}
+
+/// The parts of a pod template that stands at `template`.
+fn template_parts(template: &str, parts: &mut Vec<Part>) {
     parts.push(Part {
-        prefix: "spec.template".to_owned(),
+        prefix: template.to_owned(),
         rows: objects::TEMPLATE,
     });
-    pod_parts("spec.template.spec", parts);
+    pod_parts(&format!("{template}.spec"), parts);
 }
 
 /// The parts of a pod's spec that stands at `spec`.

@@ -7,14 +7,19 @@ use k8s_openapi::{
             DaemonSetSpec, DaemonSetStatus, DeploymentSpec, DeploymentStatus, ReplicaSetSpec, ReplicaSetStatus,
             StatefulSetSpec, StatefulSetStatus,
         },
-        batch::v1::{JobSpec, JobStatus},
+        batch::v1::{CronJobSpec, JobSpec, JobStatus},
         core::v1::{ContainerStatus, PodStatus},
     },
     apimachinery::pkg::apis::meta::v1::Time,
 };
-use serde_json::Value;
 
-use crate::{Kind, Object, ObjectError, kind::Support, node::UNCLAIMED, report::Outcome};
+use crate::{
+    Kind, Object, ObjectError, Part,
+    kind::Support,
+    node::UNCLAIMED,
+    report::Outcome,
+    schedule::{self, Schedule},
+};
 
 /// The health of one object at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +73,7 @@ pub fn object_health(object: &Object, related: Related<'_>) -> Health {
         Kind::DaemonSet => daemon_set(object),
         Kind::StatefulSet => stateful_set(object),
         Kind::Job => job(object),
+        Kind::CronJob => cron_job(object),
         Kind::Pod => pod(object),
         Kind::Node => node(object),
         Kind::PersistentVolumeClaim => claim(object),
@@ -325,6 +331,21 @@ fn job(object: &Object) -> Result<Health, ObjectError> {
     }))
 }
 
+/// A CronJob is as declared once its schedule can be followed; how its jobs fare is theirs to tell.
+fn cron_job(object: &Object) -> Result<Health, ObjectError> {
+    let spec = object.spec::<CronJobSpec>()?;
+    let zone = schedule::zone(spec.time_zone.as_deref());
+    Ok(match (Schedule::parse(&spec.schedule), zone) {
+        (Err(error), _) => failed(&format!("UnparseableSchedule: {error}")),
+        (_, Err(error)) => failed(&format!("UnknownTimeZone: {error}")),
+        (Ok(schedule), _) if schedule.never_fires() => {
+            failed(&format!("NeverFires: no date matches the schedule {:?}", spec.schedule))
+        }
+        _ if spec.suspend == Some(true) => converged("Suspended"),
+        _ => converged("Scheduled"),
+    })
+}
+
 fn pod(object: &Object) -> Result<Health, ObjectError> {
     let status: PodStatus = object.status()?;
     let message = |fallback: &str| match (&status.reason, &status.message) {
@@ -353,33 +374,27 @@ fn pod(object: &Object) -> Result<Health, ObjectError> {
 }
 
 fn node(object: &Object) -> Result<Health, ObjectError> {
-    let conditions = object
-        .status
-        .as_deref()
-        .and_then(|status| status.get("conditions")?.as_array());
+    let conditions = object.status.as_ref().and_then(|status| status.at("conditions"));
     let find = |kind: &str| {
-        let mut all = conditions.into_iter().flatten();
-        all.find(|condition| condition.get("type").and_then(Value::as_str) == Some(kind))
+        let mut all = conditions.into_iter().flat_map(Part::items);
+        all.find(|condition| condition.has("type", kind))
     };
     let ready = find("Ready");
-    let text = |field: &str| ready.and_then(|condition| condition.get(field)?.as_str());
+    let text = |field: &str| ready.and_then(|condition| condition.get(field)?.text());
     // Nothing is broken, but a person has to decide.
     let unclaimed = find(UNCLAIMED)
-        .filter(|condition| condition["status"] == "True")
-        .and_then(|condition| condition.get("message")?.as_str());
+        .filter(|condition| condition.has("status", "True"))
+        .and_then(|condition| condition.get("message")?.text());
     let since = text("lastTransitionTime").and_then(|time| time.parse().ok());
-    let health = match text("status") {
-        Some("True") => converged(unclaimed.unwrap_or("Ready")),
-        _ => failed(text("message").or(text("reason")).unwrap_or("NodeNotReady")),
+    let health = match text("status").as_deref() {
+        Some("True") => converged(unclaimed.as_deref().unwrap_or("Ready")),
+        _ => failed(text("message").or(text("reason")).as_deref().unwrap_or("NodeNotReady")),
     };
     Ok(Health { since, ..health })
 }
 
 fn claim(object: &Object) -> Result<Health, ObjectError> {
-    let phase = object
-        .status
-        .as_deref()
-        .and_then(|status| status.get("phase")?.as_str());
+    let phase = object.status.as_ref().and_then(|status| status.word("phase"));
     Ok(match phase {
         Some("Lost") => failed("Lost: its volume is gone"),
         // A claim that waits for its first pod is as it should be.

@@ -223,7 +223,7 @@ pub static KINDS: &[KindInfo] = &[
         status: true,
         generation: false,
         in_all: false,
-        support: Support::Stored,
+        support: Support::Acted,
     },
     KindInfo {
         kind: Kind::PersistentVolumeClaim,
@@ -236,7 +236,7 @@ pub static KINDS: &[KindInfo] = &[
         status: true,
         generation: false,
         in_all: false,
-        support: Support::Stored,
+        support: Support::Acted,
     },
     KindInfo {
         kind: Kind::ReplicationController,
@@ -327,7 +327,7 @@ pub static KINDS: &[KindInfo] = &[
         status: true,
         generation: true,
         in_all: true,
-        support: Support::Stored,
+        support: Support::Acted,
     },
     KindInfo {
         kind: Kind::ControllerRevision,
@@ -353,7 +353,7 @@ pub static KINDS: &[KindInfo] = &[
         status: true,
         generation: true,
         in_all: true,
-        support: Support::Stored,
+        support: Support::Acted,
     },
     KindInfo {
         kind: Kind::CronJob,
@@ -366,7 +366,7 @@ pub static KINDS: &[KindInfo] = &[
         status: true,
         generation: true,
         in_all: true,
-        support: Support::Stored,
+        support: Support::Acted,
     },
     KindInfo {
         kind: Kind::HorizontalPodAutoscaler,
@@ -392,7 +392,7 @@ pub static KINDS: &[KindInfo] = &[
         status: true,
         generation: true,
         in_all: false,
-        support: Support::Stored,
+        support: Support::Acted,
     },
     KindInfo {
         kind: Kind::EndpointSlice,
@@ -444,7 +444,7 @@ pub static KINDS: &[KindInfo] = &[
         status: false,
         generation: false,
         in_all: false,
-        support: Support::Stored,
+        support: Support::Acted,
     },
     KindInfo {
         kind: Kind::Ingress,

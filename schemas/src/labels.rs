@@ -20,6 +20,10 @@ pub const LEGACY_JOB_NAME: &str = "job-name";
 pub const LEGACY_JOB_CONTROLLER_UID: &str = "controller-uid";
 /// A label and an annotation on pods of indexed Jobs.
 pub const JOB_COMPLETION_INDEX: &str = "batch.kubernetes.io/job-completion-index";
+/// On pods of Jobs whose indexes fail by themselves: how often the index had failed before.
+pub const JOB_INDEX_FAILURE_COUNT: &str = "batch.kubernetes.io/job-index-failure-count";
+/// The same for failures that the failure policy said to ignore.
+pub const JOB_INDEX_IGNORED_FAILURE_COUNT: &str = "batch.kubernetes.io/job-index-ignored-failure-count";
 /// On every Namespace: its own name, so that selectors can name it.
 pub const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 pub const HOSTNAME: &str = "kubernetes.io/hostname";
@@ -46,6 +50,10 @@ pub const DESIRED_REPLICAS: &str = "deployment.kubernetes.io/desired-replicas";
 /// On a ReplicaSet: `replicas` plus the surge when this set was last scaled.
 pub const MAX_REPLICAS: &str = "deployment.kubernetes.io/max-replicas";
 pub const CHANGE_CAUSE: &str = "kubernetes.io/change-cause";
+/// On a Job: the time of the CronJob's schedule that it was made for.
+pub const CRON_JOB_SCHEDULED: &str = "batch.kubernetes.io/cronjob-scheduled-timestamp";
+/// On a Job that a person made from a CronJob: `manual`.
+pub const CRON_JOB_INSTANTIATE: &str = "cronjob.kubernetes.io/instantiate";
 /// On a pod: pods of lower cost are deleted first when a ReplicaSet is scaled in.
 pub const POD_DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 /// Written into the template by `kubectl rollout restart`.
@@ -55,12 +63,16 @@ pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration
 /// Names the container that `kubectl logs` and `kubectl exec` take when none is given.
 pub const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
-/// The wave of a release that an object belongs to: a whole number, 0 where it is missing.
+/// The wave of a release that an object belongs to: a whole number, 0 where it is missing. These three
+/// are read by [`crate::rollout`].
 pub const WAVE: &str = "towline.dev/wave";
-/// Objects of the same namespace that must be healthy first: `Kind/name`, separated by commas.
+/// Objects that must have been healthy first: `Kind/name` or `Kind/namespace/name`, separated by commas.
 pub const DEPENDS_ON: &str = "towline.dev/depends-on";
-/// What a failed rollout of this object leads to.
+/// What a failed rollout of this object leads to: `revert`.
 pub const ON_FAILURE: &str = "towline.dev/on-failure";
+
+/// On a Namespace that no manifest declares and that was made because manifests use it.
+pub const IMPLICIT: &str = "towline.dev/implicit";
 
 // Finalizers.
 
@@ -95,6 +107,10 @@ pub mod docker {
     pub const POD_UID: &str = "dev.towline.pod-uid";
     pub const POD_NAMESPACE: &str = "dev.towline.pod-namespace";
     pub const POD_NAME: &str = "dev.towline.pod-name";
+    /// Of a volume: the name of the PersistentVolume that it is behind.
+    pub const VOLUME: &str = "dev.towline.volume";
+    /// Of a volume: the uid of that PersistentVolume.
+    pub const VOLUME_UID: &str = "dev.towline.volume-uid";
     /// The container's name in the pod.
     pub const CONTAINER: &str = "dev.towline.container";
     /// Counts the container's starts, from 0.

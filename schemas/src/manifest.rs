@@ -21,7 +21,9 @@ use self::tree::{Content, Document, Node, Place};
 use crate::{
     ContentHash, Key, Kind,
     kind::{KINDS, Support},
+    labels,
     report::{Position, Problem, Severity},
+    rollout,
     validate::{self, Fault, FieldPath, structure::suggestion},
 };
 
@@ -47,6 +49,10 @@ pub struct Declared {
     /// Where the object begins, from 1.
     pub line: u32,
     pub column: u32,
+    /// What must have been healthy before this object is released.
+    pub depends_on: Vec<Key>,
+    /// The line and column where that is written.
+    pub depends_at: (u32, u32),
 }
 
 impl Declared {
@@ -407,8 +413,15 @@ impl Reading<'_> {
             );
         }
         if let (Some(key), false) = (key, broken) {
+            let depends_on = rollout::depends_on(&key, &content);
+            let place = match depends_on.is_empty() {
+                true => node.place,
+                false => node.locate(&FieldPath::of_keys(&["metadata", "annotations", labels::DEPENDS_ON])),
+            };
             self.parsed.objects.push(Declared {
                 key,
+                depends_on,
+                depends_at: (place.line, place.column),
                 hash: ContentHash::of(&content),
                 content: Arc::new(content),
                 file: self.file.clone(),

@@ -225,6 +225,33 @@ pub struct Identity {
     pub agent: Arc<str>,
 }
 
+/// What a node and its containers use: measured every few seconds, and told beside everything that has a
+/// version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// The time over which CPU was measured, in milliseconds.
+    pub window_millis: u64,
+    pub node: Option<Used>,
+    /// The pods of which something is known; a container that has just started is not yet among them.
+    pub pods: Vec<PodStats>,
+}
+
+/// What the containers of one pod use, by their names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodStats {
+    pub uid: Uid,
+    pub containers: Vec<(Arc<str>, Used)>,
+}
+
+/// What is used at one time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Used {
+    /// CPU, in billionths of a core.
+    pub cpu: u64,
+    /// Memory that cannot be taken back without harm, in bytes.
+    pub memory: u64,
+}
+
 /// What registers a node, once per connection.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Registration {

@@ -10,27 +10,28 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use crate::{ContentHash, Key, Kind, Uid};
+use crate::{ContentHash, Key, Kind, Meta, Packed, Shared, Uid, meta::Versioned, packed::Part};
 
 /// One object. What changes often (status, the node of a pod) is apart from what does not (the
-/// body), so that a status write carries no spec and replicas share one body.
+/// body), so that a status write carries no spec and replicas share one body. A clone shares every
+/// part with what it was made from.
 #[derive(Clone)]
 pub struct Object {
     pub kind: Kind,
     /// `metadata`. `resourceVersion` is not kept here but in `version`.
-    pub meta: ObjectMeta,
+    pub meta: Shared<Meta>,
     /// Everything but `apiVersion`, `kind`, `metadata`, `status` and a pod's `spec.nodeName`.
     pub body: Arc<Body>,
     /// A pod's node, once bound.
     pub node: Option<Arc<str>>,
-    pub status: Option<Arc<Value>>,
+    pub status: Option<Packed>,
     /// The version of the store at which this state was written; 0 before the first write.
     pub version: u64,
 }
 
-/// The content of an object: shared, content-addressed, parsed at most once.
+/// The content of an object: shared, content-addressed, packed, and made a typed value at most once.
 pub struct Body {
-    value: Map<String, Value>,
+    packed: Packed,
     hash: ContentHash,
     spec: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
@@ -57,20 +58,34 @@ impl Body {
     #[must_use]
     pub fn new(value: Map<String, Value>) -> Arc<Self> {
         let value = Value::Object(value);
-        let hash = ContentHash::of(&value);
-        let Value::Object(value) = value else {
-            unreachable!("it was made an object above")
-        };
         Arc::new(Self {
-            value,
-            hash,
+            packed: Packed::from(&value),
+            hash: ContentHash::of(&value),
             spec: OnceLock::new(),
         })
     }
 
+    /// The content, unpacked: to change it. To look at single fields, [`Body::at`] is enough.
     #[must_use]
-    pub fn value(&self) -> &Map<String, Value> {
-        &self.value
+    pub fn value(&self) -> Map<String, Value> {
+        self.part().map()
+    }
+
+    /// The content, to look at.
+    #[must_use]
+    pub fn part(&self) -> Part<'_> {
+        self.packed.part()
+    }
+
+    /// A field by names with slashes between them: `spec/replicas`.
+    #[must_use]
+    pub fn at(&self, path: &str) -> Option<Part<'_>> {
+        self.packed.at(path)
+    }
+
+    #[must_use]
+    pub fn packed(&self) -> &Packed {
+        &self.packed
     }
 
     #[must_use]
@@ -86,9 +101,9 @@ impl Body {
         {
             return Ok(found);
         }
-        let parsed: Arc<T> = Arc::new(match self.value.get("spec") {
-            Some(spec) => T::deserialize(spec)?,
-            None => T::deserialize(&self.value)?,
+        let parsed: Arc<T> = Arc::new(match self.at("spec") {
+            Some(spec) => spec.parse()?,
+            None => self.packed.parse()?,
         });
         // A second type for the same body is parsed each time: one body has one kind.
         let _ = self.spec.set(parsed.clone());
@@ -136,7 +151,10 @@ impl Object {
             .take()
             .and_then(|version| version.parse().ok())
             .unwrap_or(0);
-        let status = map.remove("status").filter(|status| !status.is_null()).map(Arc::new);
+        let status = map
+            .remove("status")
+            .filter(|status| !status.is_null())
+            .map(Packed::from);
         let node = match (kind, map.get_mut("spec")) {
             (Kind::Pod, Some(Value::Object(spec))) => match spec.remove("nodeName") {
                 Some(Value::String(node)) if !node.is_empty() => Some(node.into()),
@@ -146,7 +164,7 @@ impl Object {
         };
         Ok(Self {
             kind,
-            meta,
+            meta: meta.into(),
             body: Body::new(map),
             node,
             status,
@@ -158,20 +176,17 @@ impl Object {
     #[must_use]
     pub fn to_value(&self) -> Value {
         let info = self.kind.info();
-        let mut map = self.body.value.clone();
+        let mut map = self.body.value();
         map.insert("apiVersion".into(), info.api_version().into());
         map.insert("kind".into(), info.name.into());
-        let mut meta = serde_json::to_value(&self.meta).unwrap_or_default();
-        if self.version > 0 {
-            meta["resourceVersion"] = self.version.to_string().into();
-        }
+        let meta = serde_json::to_value(Versioned(&self.meta, self.version)).unwrap_or_default();
         map.insert("metadata".into(), meta);
         if let Some(node) = &self.node {
             let spec = map.entry("spec").or_insert_with(|| Value::Object(Map::new()));
             spec["nodeName"] = Value::String(node.to_string());
         }
         if let Some(status) = &self.status {
-            map.insert("status".into(), Value::clone(status));
+            map.insert("status".into(), status.value());
         }
         Value::Object(map)
     }
@@ -180,8 +195,8 @@ impl Object {
     pub fn key(&self) -> Key {
         Key {
             kind: self.kind,
-            namespace: self.meta.namespace.as_deref().map(Into::into),
-            name: self.name().into(),
+            namespace: self.meta.namespace.clone(),
+            name: self.meta.name.clone().unwrap_or_default(),
         }
     }
 
@@ -198,7 +213,7 @@ impl Object {
 
     #[must_use]
     pub fn uid(&self) -> Uid {
-        self.meta.uid.as_deref().unwrap_or("").into()
+        Uid(self.meta.uid.clone().unwrap_or_default())
     }
 
     #[must_use]
@@ -241,13 +256,19 @@ impl Object {
     pub fn status<T: DeserializeOwned + Default>(&self) -> Result<T, ObjectError> {
         match &self.status {
             None => Ok(T::default()),
-            Some(status) => T::deserialize(status.as_ref()).map_err(|error| ObjectError::Part {
+            Some(status) => status.parse().map_err(|error| ObjectError::Part {
                 kind: self.kind,
                 name: self.name().to_owned(),
                 part: "status",
                 error,
             }),
         }
+    }
+
+    /// The status as a value, to be changed and written back.
+    #[must_use]
+    pub fn status_value(&self) -> Option<Value> {
+        self.status.as_ref().map(Packed::value)
     }
 
     /// An owner reference to this object, as its controller.

@@ -1,11 +1,15 @@
 //! What happened to a revision: the outcome of each unit and of each declared object.
 
+mod objects;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Commit, Key, Unit};
+use crate::{Commit, Key, Unit, shared::SharedMap};
+
+pub use objects::Objects;
 
 /// How far a unit or an object has come. Orders from best to worst, so that the worst of several is
 /// their maximum.
@@ -21,6 +25,17 @@ pub enum Outcome {
     Held,
     /// A deadline passed, or it stalled for 30 s. It may still converge.
     Failed,
+}
+
+impl Outcome {
+    /// From best to worst.
+    pub const ALL: [Self; 5] = [
+        Self::Converged,
+        Self::Superseded,
+        Self::Progressing,
+        Self::Held,
+        Self::Failed,
+    ];
 }
 
 /// A place in the repository.
@@ -75,12 +90,21 @@ pub struct UnitReport {
     pub commit: Commit,
     pub outcome: Outcome,
     pub reason: String,
-    #[serde(with = "by_key")]
-    pub objects: BTreeMap<Key, ObjectReport>,
+    pub objects: Objects,
     /// Objects that are not declared any more and go, until they and what they own are gone. Those
     /// whose deletion is held are not among them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removing: Vec<Key>,
+}
+
+impl Report {
+    /// How many declared objects have come how far, from worst to best; those that none has are left out.
+    #[must_use]
+    pub fn totals(&self) -> Vec<(Outcome, usize)> {
+        let count = |outcome| self.units.values().map(|unit| unit.objects.count(outcome)).sum();
+        let all = Outcome::ALL.into_iter().rev().map(|outcome| (outcome, count(outcome)));
+        all.filter(|(_, count)| *count > 0).collect()
+    }
 }
 
 /// The whole cluster's report on the newest revision.
@@ -90,10 +114,10 @@ pub struct Report {
     pub commit: Option<Commit>,
     pub outcome: Outcome,
     pub units: BTreeMap<Unit, UnitReport>,
-    pub nodes: BTreeMap<Arc<str>, ObjectReport>,
+    pub nodes: SharedMap<Arc<str>, Arc<ObjectReport>>,
     pub problems: Vec<Problem>,
     /// Deletions that wait for a confirmation.
-    pub held_deletions: Option<HeldDeletions>,
+    pub held_deletions: Option<Arc<HeldDeletions>>,
     /// What is wrong with the source itself: unreachable, its branch or folder gone.
     pub source_error: Option<String>,
 }
@@ -105,42 +129,4 @@ pub struct HeldDeletions {
     pub objects: Vec<Key>,
     pub since: Timestamp,
     pub reason: String,
-}
-
-/// JSON wants strings as the keys of a map: objects go as a list that names each one's key.
-mod by_key {
-    use std::collections::BTreeMap;
-
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use super::ObjectReport;
-    use crate::Key;
-
-    #[derive(Serialize)]
-    struct Entry<'a> {
-        key: &'a Key,
-        #[serde(flatten)]
-        report: &'a ObjectReport,
-    }
-
-    #[derive(Deserialize)]
-    struct Owned {
-        key: Key,
-        #[serde(flatten)]
-        report: ObjectReport,
-    }
-
-    pub(super) fn serialize<S: Serializer>(
-        objects: &BTreeMap<Key, ObjectReport>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(objects.iter().map(|(key, report)| Entry { key, report }))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<BTreeMap<Key, ObjectReport>, D::Error> {
-        let entries = Vec::<Owned>::deserialize(deserializer)?;
-        Ok(entries.into_iter().map(|entry| (entry.key, entry.report)).collect())
-    }
 }

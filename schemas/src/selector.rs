@@ -151,7 +151,7 @@ impl Selector {
     #[must_use]
     pub fn matches_object(&self, object: &Object) -> bool {
         static NONE: BTreeMap<String, String> = BTreeMap::new();
-        self.matches(object.meta.labels.as_ref().unwrap_or(&NONE))
+        self.matches(object.meta.labels.as_deref().unwrap_or(&NONE))
     }
 
     /// Whether it has no requirement and matches everything.

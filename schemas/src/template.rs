@@ -2,14 +2,11 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::{
-    api::core::v1::PodTemplateSpec,
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
-};
+use k8s_openapi::{api::core::v1::PodTemplateSpec, apimachinery::pkg::apis::meta::v1::Time};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use crate::{Body, Kind, Now, Object, Uid, defaulting, labels};
+use crate::{Body, Kind, Meta, Now, Object, Part, Shared, Uid, defaulting, labels};
 
 /// Without vowels and without digits that look like them, so that no word comes out by chance.
 const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
@@ -100,22 +97,22 @@ pub fn pod_from_template(
     now: Now,
 ) -> Object {
     let meta = template.metadata.as_ref();
-    let spec = body.value().get("spec").unwrap_or(&Value::Null);
+    let spec = body.at("spec").map_or(Value::Null, Part::value);
     Object {
         kind: Kind::Pod,
-        meta: ObjectMeta {
-            name: Some(name.to_owned()),
-            generate_name: Some(format!("{}-", owner.name())),
+        meta: Shared::new(Meta {
+            name: Some(name.into()),
+            generate_name: Some(format!("{}-", owner.name()).into()),
             namespace: owner.meta.namespace.clone(),
-            uid: Some(uid.to_string()),
+            uid: Some(uid.0.clone()),
             creation_timestamp: Some(Time(now.wall)),
             generation: Some(1),
-            labels: meta.and_then(|meta| meta.labels.clone()),
-            annotations: meta.and_then(|meta| meta.annotations.clone()),
-            finalizers: meta.and_then(|meta| meta.finalizers.clone()),
-            owner_references: Some(vec![owner.as_controller()]),
-            ..ObjectMeta::default()
-        },
+            labels: meta.and_then(|meta| meta.labels.clone()).map(Into::into),
+            annotations: meta.and_then(|meta| meta.annotations.clone()).map(Into::into),
+            finalizers: meta.and_then(|meta| meta.finalizers.clone()).map(Into::into),
+            owner_references: Some(vec![owner.as_controller()].into()),
+            ..Meta::default()
+        }),
         body: body.clone(),
         node: template
             .spec
@@ -123,7 +120,7 @@ pub fn pod_from_template(
             .and_then(|spec| spec.node_name.as_deref())
             .filter(|node| !node.is_empty())
             .map(Into::into),
-        status: Some(Arc::new(defaulting::initial_pod_status(spec))),
+        status: Some(defaulting::initial_pod_status(&spec).into()),
         version: 0,
     }
 }

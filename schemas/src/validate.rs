@@ -5,6 +5,7 @@
 //! All findings are collected; the caller decides what a warning means. The values of a Secret are
 //! never part of a message.
 
+mod batch;
 mod change;
 mod config;
 mod container;
@@ -21,12 +22,13 @@ mod workload;
 
 use serde_json::{Map, Value};
 
-use crate::{Kind, fields};
+use crate::{Kind, defaulting, fields};
 
 pub use change::changes;
 pub use finding::{Fault, Finding};
 pub use meta::{is_dns_label, name_fault};
 pub use path::{FieldPath, Segment};
+pub use structure::suggestion;
 
 pub(crate) use finding::Findings;
 use path::At;
@@ -89,6 +91,9 @@ pub fn normalize(kind: Kind, object: &mut Value) {
     if let Some(object) = object.as_object_mut() {
         if has_status(kind) {
             object.remove("status");
+        }
+        if kind == Kind::Job {
+            defaulting::anonymize_job(object);
         }
         drop_server_fields(object.get_mut("metadata"));
         for pointer in [

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::Kind;
+use crate::{Kind, Object, labels};
 
 /// How a request would change something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,10 +48,12 @@ impl Part {
 /// What is known of the object that a request writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// A manifest of the newest revision declares it.
+    /// A manifest of the newest revision declares it, or (a Namespace) objects in it.
     pub declared: bool,
     /// It has, before the request, an owner that controls it.
     pub controlled: bool,
+    /// A manifest declares it or did: the release applied fields of it.
+    pub was_declared: bool,
     /// Of a node: the request changes nothing but its cordon, labels, annotations and taints.
     pub only_scheduling: bool,
 }
@@ -109,8 +111,21 @@ pub fn write_policy(kind: Kind, verb: Verb, part: Part, facts: Facts) -> WritePo
         _ if facts.declared => ThroughGit,
         _ if facts.controlled => Direct,
         Kind::Pod | Kind::Job => Direct,
+        // One that no manifest uses: left from an earlier time, and with no other way out.
+        Kind::Namespace if verb == Verb::Delete => Direct,
+        // Made for a pod's claim template, or for a claim: nothing of it stands in git.
+        Kind::PersistentVolumeClaim | Kind::PersistentVolume if verb != Verb::Create && !facts.was_declared => Direct,
         _ => ThroughGit,
     }
+}
+
+/// Whether git declares this object, or did: the manager `towline` has applied fields of it.
+#[must_use]
+pub fn was_declared(object: &Object) -> bool {
+    let entries = object.meta.managed_fields.iter();
+    let entries = entries.flat_map(|entries| entries.part().items());
+    let mut entries = entries.filter(|entry| entry.get("subresource").is_none_or(|name| name.is("")));
+    entries.any(|entry| entry.has("manager", labels::MANAGER) && entry.has("operation", "Apply"))
 }
 
 /// Whether the change from `old` to `new`, both nodes as the API writes them, is one that people may
@@ -145,6 +160,10 @@ mod tests {
             controlled: true,
             ..none
         };
+        let released = Facts {
+            was_declared: true,
+            ..none
+        };
         let cordon = Facts {
             only_scheduling: true,
             ..none
@@ -172,9 +191,28 @@ mod tests {
             (Kind::Node, Verb::Update, Part::Whole, none, refused),
             (Kind::Node, Verb::Create, Part::Whole, none, refused),
             (Kind::Node, Verb::Delete, Part::Whole, none, Direct),
-            (Kind::Namespace, Verb::Delete, Part::Whole, none, ThroughGit),
+            (Kind::Namespace, Verb::Delete, Part::Whole, none, Direct),
+            (Kind::Namespace, Verb::Delete, Part::Whole, declared, ThroughGit),
+            (Kind::Namespace, Verb::Create, Part::Whole, none, ThroughGit),
             (Kind::Secret, Verb::Create, Part::Whole, none, ThroughGit),
             (Kind::ServiceAccount, Verb::Create, Part::Token, declared, Direct),
+            (Kind::PersistentVolumeClaim, Verb::Create, Part::Whole, none, ThroughGit),
+            (Kind::PersistentVolumeClaim, Verb::Delete, Part::Whole, none, Direct),
+            (
+                Kind::PersistentVolumeClaim,
+                Verb::Delete,
+                Part::Whole,
+                declared,
+                ThroughGit,
+            ),
+            (
+                Kind::PersistentVolumeClaim,
+                Verb::Delete,
+                Part::Whole,
+                released,
+                ThroughGit,
+            ),
+            (Kind::PersistentVolume, Verb::Update, Part::Whole, none, Direct),
         ];
         for (kind, verb, part, facts, policy) in table {
             assert_eq!(

@@ -5,8 +5,8 @@
 
 use std::{sync::Arc, time::Instant};
 
-use schemas::{Key, Kind, Object};
-use serde_json::{Value, json};
+use schemas::{Key, Kind, Object, Packed};
+use serde_json::json;
 use store::{
     Class, MasterKey, Op, Options, PostgresLog, PrivateOptions, PrivatePostgres, Store, Write, postgres::Settings,
 };
@@ -46,16 +46,17 @@ fn key(n: usize) -> Key {
     )
 }
 
-fn status(n: usize, phase: &str) -> Arc<Value> {
+fn status(n: usize, phase: &str) -> Packed {
     let condition = |kind: &str| json!({"type": kind, "status": "True", "lastProbeTime": null, "lastTransitionTime": "2026-01-02T03:04:05Z"});
-    Arc::new(json!({
+    json!({
         "phase": phase, "podIP": format!("10.{}.{}.{}", n / 65536 % 256, n / 256 % 256, n % 256), "hostIP": "192.168.0.1",
         "qosClass": "Burstable", "startTime": "2026-01-02T03:04:05Z",
         "conditions": [condition("Ready"), condition("Initialized"), condition("ContainersReady"), condition("PodScheduled")],
         "containerStatuses": [{"name": "web", "ready": true, "started": true, "restartCount": 0, "image": "web:1",
             "imageID": "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
             "containerID": format!("docker://{n:064}"), "state": {"running": {"startedAt": "2026-01-02T03:04:05Z"}}}],
-    }))
+    })
+    .into()
 }
 
 fn memory() -> String {

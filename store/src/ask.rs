@@ -2,17 +2,23 @@
 
 use std::sync::Arc;
 
+use schemas::Key;
+
 use crate::{
     Unavailable,
-    desired::{Desired, RevisionWrite},
+    desired::{Desired, Mark, RevisionWrite},
     notes::{Note, Notes},
+    staging::{Staged, Staging},
 };
 
 /// A durable write beside objects, before it is judged.
+#[derive(Clone)]
 pub(crate) enum Ask {
     /// Always written.
     Notes(Vec<Note>),
-    Revision(Arc<RevisionWrite>),
+    /// Written unless it is the newest mark already.
+    Healthy(Vec<(Key, Mark)>),
+    Revision(Arc<RevisionWrite>, Staged),
     /// Written unless a secret of that name is there.
     SecretOr {
         name: String,
@@ -30,15 +36,35 @@ pub(crate) enum Told {
 }
 
 /// Decides on one note, against what is known and what the batch has so far.
-pub(crate) fn judge_note(ask: Ask, known: &Notes, batch: &mut Vec<Note>) -> Result<Told, Unavailable> {
+pub(crate) fn judge_note(
+    ask: Ask,
+    known: &Notes,
+    staging: &Staging,
+    batch: &mut Vec<Note>,
+) -> Result<Told, Unavailable> {
     match ask {
         Ask::Notes(notes) => {
             batch.extend(notes);
             Ok(Told::Done)
         }
-        Ask::Revision(write) => {
+        Ask::Healthy(marks) => {
+            // Only what came before concerns the same object: a caller names each once.
+            let before = batch.len();
+            for (key, mark) in marks {
+                let notes = known.marking(&batch[..before], key, mark);
+                batch.extend(notes);
+            }
+            Ok(Told::Done)
+        }
+        Ask::Revision(write, staged) => {
+            if !staging.allows(staged) {
+                return Err(Unavailable(format!(
+                    "the revision of {} was not prepared to its end; it is prepared anew",
+                    write.commit
+                )));
+            }
             let newest = known.desired.revision;
-            if batch.iter().any(|note| matches!(note, Note::Revision(_))) || write.base != newest {
+            if batch.iter().any(|note| matches!(note, Note::Revision { .. })) || write.base != newest {
                 return Err(Unavailable(format!(
                     "the revision of commit {} was computed against revision {}, but the newest is {newest} or later; \
                      compute it again",
@@ -46,7 +72,10 @@ pub(crate) fn judge_note(ask: Ask, known: &Notes, batch: &mut Vec<Note>) -> Resu
                 )));
             }
             let desired = Arc::new(known.desired.with(&write));
-            batch.push(Note::Revision(write));
+            batch.push(Note::Revision {
+                write,
+                staged: staged.rows,
+            });
             Ok(Told::Revision(desired))
         }
         Ask::SecretOr { name, value } => {

@@ -1,6 +1,6 @@
 //! The machine's clock, for those who bring no other.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use schemas::{Now, now::Clock};
 
@@ -9,6 +9,10 @@ use schemas::{Now, now::Clock};
 pub struct SystemClock {
     start: Instant,
 }
+
+/// What the monotonic clock shows at its start, so that there is room for what lies before it: a pod
+/// that was ready when this process started has been so for a while.
+const BEFORE: Duration = Duration::from_secs(24 * 3600);
 
 impl Default for SystemClock {
     fn default() -> Self {
@@ -20,7 +24,7 @@ impl Clock for SystemClock {
     fn now(&self) -> Now {
         Now {
             wall: jiff::Timestamp::now(),
-            monotonic: self.start.elapsed(),
+            monotonic: BEFORE + self.start.elapsed(),
         }
     }
 }

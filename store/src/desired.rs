@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
-use schemas::{Commit, ContentHash, Key, Unit, report::Problem};
+use schemas::{Commit, ContentHash, Key, Unit, report::Problem, shared::SharedMap};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -42,7 +42,7 @@ pub struct Desired {
     pub revision: u64,
     pub commit: Option<Commit>,
     pub units: BTreeMap<Unit, UnitAt>,
-    pub rows: BTreeMap<Key, Arc<DesiredRow>>,
+    pub rows: SharedMap<Key, Arc<DesiredRow>>,
     pub problems: Vec<Problem>,
     /// Digests or the word `all`, from the trailer `Confirm-Deletes` of the newest commit.
     pub confirm_trailer: Option<String>,
@@ -80,6 +80,17 @@ pub struct Revision {
     pub units: BTreeMap<Unit, UnitAt>,
     pub changed: u32,
     pub dropped: u32,
+}
+
+/// A content that was healthy once, and a commit that declares it: there its document can be read as
+/// its author wrote it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    pub content: ContentHash,
+    pub commit: Commit,
+    pub file: Arc<str>,
+    /// The line of the document in its file, from 1.
+    pub line: u32,
 }
 
 /// A person's word that a set of deletions is meant.

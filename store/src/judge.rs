@@ -5,8 +5,7 @@
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
-use schemas::{Key, Kind, Object, Uid};
-use serde_json::Value;
+use schemas::{Key, Kind, Object, Packed, Uid};
 
 use crate::{
     Op, Write, WriteError,
@@ -149,8 +148,10 @@ impl<'a> Judge<'a> {
         if taken {
             return Err(invalid(key, format!("the uid {uid} belongs to another object")));
         }
-        object.meta.resource_version = None;
-        object.meta.generation = object.kind.info().generation.then_some(1);
+        let generation = object.kind.info().generation.then_some(1);
+        if object.meta.generation != generation {
+            object.meta.generation = generation;
+        }
         self.interner.object(&mut object);
         let id = self.version + 1;
         let touched = Touched {
@@ -169,7 +170,7 @@ impl<'a> Judge<'a> {
         key: Key,
         entry: Entry,
         mut object: Object,
-        status: Option<Arc<Value>>,
+        status: Option<Packed>,
     ) -> Result<Arc<Object>, WriteError> {
         if status.is_some() && !key.kind.info().status {
             return Err(invalid(key, "this kind has no status"));
@@ -177,37 +178,48 @@ impl<'a> Judge<'a> {
         let old = &entry.object;
         let uid = object.uid();
         if uid.0.is_empty() {
-            object.meta.uid.clone_from(&old.meta.uid);
+            object.meta.uid = old.meta.uid.clone();
         } else if uid != old.uid() {
             return Err(conflict(key, format!("its uid is {}, the write has {uid}", old.uid())));
         }
         well_formed(&key, &object)?;
-        object.meta.resource_version = None;
-        object.meta.creation_timestamp.clone_from(&old.meta.creation_timestamp);
+        // What is as it was is not touched, so that it stays one value in memory with what it was.
+        if object.meta.creation_timestamp != old.meta.creation_timestamp {
+            object.meta.creation_timestamp = old.meta.creation_timestamp.clone();
+        }
         if old.is_deleting() && !object.is_deleting() {
             // A deletion once begun is never taken back.
-            object.meta.deletion_timestamp.clone_from(&old.meta.deletion_timestamp);
+            object.meta.deletion_timestamp = old.meta.deletion_timestamp.clone();
             object.meta.deletion_grace_period_seconds = old.meta.deletion_grace_period_seconds;
         }
         object.node.clone_from(&old.node);
         object.status = status.or_else(|| old.status.clone());
         let body = object.body.hash() != old.body.hash();
-        object.meta.generation = if object.kind.info().generation {
+        let generation = if object.kind.info().generation {
             Some(old.meta.generation.unwrap_or(1) + i64::from(body))
         } else {
             old.meta.generation
         };
+        if object.meta.generation != generation {
+            object.meta.generation = generation;
+        }
         let meta = object.meta != old.meta;
         let status = object.status != old.status;
-        if !body && !meta && !status {
-            return Ok(entry.object);
+        match (meta, body || status) {
+            (false, false) => return Ok(entry.object),
+            (false, true) => object.meta = old.meta.clone(),
+            (true, _) => self.interner.meta(&mut object.meta),
         }
         if ends_with_this(old, &object) {
             object.version = self.version + 1;
             self.accept_removal(key, entry);
             return Ok(Arc::new(object));
         }
-        self.interner.object(&mut object);
+        object.body = if body {
+            self.interner.body(object.body)
+        } else {
+            old.body.clone()
+        };
         let touched = Touched {
             meta,
             body,
@@ -217,7 +229,7 @@ impl<'a> Judge<'a> {
         Ok(self.accept(key, entry.id, Some(entry.object), object, touched))
     }
 
-    fn status(&mut self, key: Key, entry: Entry, status: Arc<Value>) -> Result<Arc<Object>, WriteError> {
+    fn status(&mut self, key: Key, entry: Entry, status: Packed) -> Result<Arc<Object>, WriteError> {
         if !key.kind.info().status {
             return Err(invalid(key, "this kind has no status"));
         }
@@ -233,13 +245,7 @@ impl<'a> Judge<'a> {
         Ok(self.accept(key, entry.id, Some(entry.object), object, touched))
     }
 
-    fn bind(
-        &mut self,
-        key: Key,
-        entry: Entry,
-        node: &str,
-        status: Option<Arc<Value>>,
-    ) -> Result<Arc<Object>, WriteError> {
+    fn bind(&mut self, key: Key, entry: Entry, node: &str, status: Option<Packed>) -> Result<Arc<Object>, WriteError> {
         if key.kind != Kind::Pod {
             return Err(invalid(key, "only a pod is bound to a node"));
         }
@@ -310,7 +316,7 @@ impl<'a> Judge<'a> {
 }
 
 fn finalizers(object: &Object) -> &[String] {
-    object.meta.finalizers.as_deref().unwrap_or_default()
+    object.meta.finalizers.as_deref().map(Vec::as_slice).unwrap_or_default()
 }
 
 /// A replacement that takes the last finalizer off an object in deletion ends it, unless it is a pod

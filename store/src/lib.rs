@@ -20,10 +20,15 @@ mod office;
 pub mod postgres;
 pub mod private;
 mod queue;
+mod records;
+mod recovery;
 mod retention;
 mod ring;
 mod shared;
+mod staging;
 mod state;
+mod units;
+pub mod usage;
 mod watch;
 mod watermark;
 pub mod write;
@@ -32,18 +37,17 @@ mod writer;
 use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use schemas::{Key, Kind, Object, node::Incarnation, now::Clock, report::Report};
-use serde_json::Value;
+use schemas::{Key, Kind, Object, node::Incarnation, now::Clock};
 use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 pub use clock::SystemClock;
-pub use desired::{Confirmation, Desired, DesiredRow, Revision, RevisionWrite, UnitAt};
+pub use desired::{Confirmation, Desired, DesiredRow, Mark, Revision, RevisionWrite, UnitAt};
 pub use heartbeat::Heartbeats;
 pub use memory::{Fault, MemoryLog};
 pub use office::{Office, Pace};
 pub use postgres::{MasterKey, PostgresLog};
-pub use private::{PrivateError, PrivateOptions, PrivatePostgres};
+pub use private::{DataDirLock, PrivateError, PrivateOptions, PrivatePostgres};
 pub use queue::BatchLimits;
 pub use retention::Retention;
 pub use ring::RingLimits;
@@ -51,12 +55,11 @@ pub use shared::View;
 pub use watch::{Change, Gone, Scope, Watch};
 pub use write::{AuditLine, Class, Op, Unavailable, Write, WriteError};
 
-use ask::{Ask, Told};
 use intern::Interner;
-use notes::Note;
 use office::Standpoint;
 use queue::{Answers, Job};
 use shared::Shared;
+use staging::Staging;
 use watermark::Watermark;
 use writer::Writer;
 
@@ -75,6 +78,8 @@ pub(crate) struct Inner {
     pace: Pace,
     closing: CancellationToken,
     writer: Mutex<Option<JoinHandle<()>>>,
+    /// How many revisions were prepared; one at a time holds it.
+    preparing: tokio::sync::Mutex<u64>,
 }
 
 impl Drop for Inner {
@@ -106,6 +111,9 @@ impl Default for Options {
         }
     }
 }
+
+/// The document that names the commit for which gates between waves do not count.
+pub const SKIP_GATES: &str = "skip-gates";
 
 /// A list and the version at which it was complete.
 #[derive(Clone, Debug)]
@@ -176,12 +184,14 @@ impl Store {
             shared: shared.clone(),
             standpoint: standpoint.clone(),
             interner,
+            staging: Staging::default(),
             epoch,
             batch,
             pace,
             ring,
             watermark,
             closing: closing.clone(),
+            gave_up: false,
         };
         let writer = tokio::spawn(writer.run(receiver));
         let inner = Arc::new(Inner {
@@ -193,6 +203,7 @@ impl Store {
             pace,
             closing: closing.clone(),
             writer: Mutex::new(Some(writer)),
+            preparing: tokio::sync::Mutex::new(0),
         });
         tokio::spawn(retention::run(Arc::downgrade(&inner), retention, closing));
         Ok(Self { inner })
@@ -330,165 +341,16 @@ impl Store {
         }
     }
 
-    async fn ask(&self, class: Class, ask: Ask) -> Result<Told, Unavailable> {
-        let asked = Instant::now();
-        let (reply, answer) = oneshot::channel();
-        let job = Job::Note { ask, reply };
-        self.in_time(asked, self.inner.queue.send(class, job)).await??;
-        self.in_time(asked, answer).await?.map_err(|_| gone())?
-    }
-
-    async fn tidy_step(&self, tidy: log::Tidy) -> Result<bool, Unavailable> {
-        let (reply, answer) = oneshot::channel();
-        let job = Job::Tidy { tidy, reply };
-        self.inner.queue.send(Class::Status, job).await?;
-        answer.await.map_err(|_| gone())?
-    }
-
-    /// Records a revision: bodies first, then the rows that changed, in one transaction.
-    pub async fn record(&self, revision: RevisionWrite) -> Result<Arc<Desired>, Unavailable> {
-        match self.ask(Class::Git, Ask::Revision(Arc::new(revision))).await? {
-            Told::Revision(desired) => Ok(desired),
-            _ => Err(gone()),
-        }
-    }
-
-    /// The newest desired state.
-    #[must_use]
-    pub fn desired(&self) -> Arc<Desired> {
-        self.inner.shared.notes.read().desired.clone()
-    }
-
-    /// Wakes when a revision was recorded; the value is its number. "Look again", nothing more.
-    #[must_use]
-    pub fn desired_changes(&self) -> tokio::sync::watch::Receiver<u64> {
-        self.inner.shared.revision.subscribe()
-    }
-
-    /// The desired state as of an earlier revision, if it is still kept.
-    pub async fn desired_at(&self, revision: u64) -> Result<Option<Desired>, Unavailable> {
-        self.asking(self.inner.log.desired_at(revision)).await
-    }
-
-    /// Recorded revisions, newest first.
-    pub async fn revisions(&self, limit: usize) -> Result<Vec<Revision>, Unavailable> {
-        self.asking(self.inner.log.revisions(limit)).await
-    }
-
-    /// Audit lines, newest first.
-    pub async fn audited(&self, limit: usize) -> Result<Vec<AuditLine>, Unavailable> {
-        self.asking(self.inner.log.audited(limit)).await
-    }
-
-    async fn asking<T>(&self, answer: impl Future<Output = Result<T, log::LogError>>) -> Result<T, Unavailable> {
-        match tokio::time::timeout(self.inner.pace.answer, answer).await {
-            Ok(Ok(found)) => Ok(found),
-            Ok(Err(error)) => Err(Unavailable(error.to_string())),
-            Err(_) => Err(Unavailable("the database does not answer".into())),
-        }
-    }
-
-    /// The latest report of the reconcilers; rebuilt after a start.
-    #[must_use]
-    pub fn reports(&self) -> tokio::sync::watch::Receiver<Option<Arc<Report>>> {
-        self.inner.shared.reports.subscribe()
-    }
-
-    pub fn publish_report(&self, report: Arc<Report>) {
-        self.inner.shared.reports.send_replace(Some(report));
-    }
-
-    /// Notes that objects have been healthy with their current content, once and for all.
-    pub async fn mark_healthy(&self, keys: Vec<(Key, schemas::ContentHash)>) -> Result<(), Unavailable> {
-        let notes: Vec<Note> = {
-            let known = self.inner.shared.notes.read();
-            keys.into_iter()
-                .filter(|(key, content)| !known.was_healthy(key, *content))
-                .map(|(key, content)| Note::Healthy { key, content })
-                .collect()
-        };
-        if notes.is_empty() {
-            return Ok(());
-        }
-        self.ask(Class::Controller, Ask::Notes(notes)).await.map(|_| ())
-    }
-
-    #[must_use]
-    pub fn was_healthy(&self, key: &Key, content: schemas::ContentHash) -> bool {
-        self.inner.shared.notes.read().was_healthy(key, content)
-    }
-
-    /// Confirms a set of deletions by its digest.
-    pub async fn confirm_deletes(&self, confirmation: Confirmation) -> Result<(), Unavailable> {
-        let notes = vec![Note::Confirmation(confirmation)];
-        self.ask(Class::User, Ask::Notes(notes)).await.map(|_| ())
-    }
-
-    /// Every confirmation that is kept; a set is confirmed when one of them contains it.
-    #[must_use]
-    pub fn confirmations(&self) -> Vec<Confirmation> {
-        self.inner.shared.notes.read().confirmations.clone()
-    }
-
-    /// Wakes when a set of deletions was confirmed; the value is how many confirmations are kept.
-    #[must_use]
-    pub fn confirmation_changes(&self) -> tokio::sync::watch::Receiver<usize> {
-        self.inner.shared.confirmations.subscribe()
-    }
-
-    /// A small secret (keys, the certificate authority), encrypted at rest.
-    pub async fn secret(&self, name: &str) -> Result<Option<Vec<u8>>, Unavailable> {
-        Ok(self.inner.shared.notes.read().secrets.get(name).cloned())
-    }
-
-    /// Keeps a small secret unless one of that name is there; returns the one that is kept.
-    pub async fn secret_or(&self, name: &str, value: Vec<u8>) -> Result<Vec<u8>, Unavailable> {
-        let name = name.to_owned();
-        match self.ask(Class::User, Ask::SecretOr { name, value }).await? {
-            Told::Secret(kept) => Ok(kept),
-            _ => Err(gone()),
-        }
-    }
-
-    /// A small durable document of some part of Towline, by its name.
-    #[must_use]
-    pub fn document(&self, name: &str) -> Option<Value> {
-        self.inner.shared.notes.read().documents.get(name).cloned()
-    }
-
-    /// Replaces a document, or removes it. The last one to write wins.
-    pub async fn put_document(&self, name: &str, value: Option<Value>) -> Result<(), Unavailable> {
-        if self.document(name) == value {
-            return Ok(());
-        }
-        let name = name.to_owned();
-        let notes = vec![Note::Document { name, value }];
-        self.ask(Class::Git, Ask::Notes(notes)).await.map(|_| ())
-    }
-
-    /// Remembers a webhook delivery; false if it was known already.
-    pub async fn first_delivery(&self, source: &str, id: &str) -> Result<bool, Unavailable> {
-        let delivery = Note::Delivery {
-            source: source.to_owned(),
-            id: id.to_owned(),
-            at: self.inner.clock.now().wall,
-        };
-        match self.ask(Class::User, Ask::Delivery(delivery)).await? {
-            Told::First(first) => Ok(first),
-            _ => Err(gone()),
-        }
-    }
-
-    /// Appends audit lines.
-    pub async fn audit(&self, lines: Vec<AuditLine>) -> Result<(), Unavailable> {
-        let notes = lines.into_iter().map(Note::Audit).collect();
-        self.ask(Class::User, Ask::Notes(notes)).await.map(|_| ())
-    }
-
     /// Signs of life of nodes.
     #[must_use]
     pub fn heartbeats(&self) -> Heartbeats {
         self.inner.shared.heartbeats.clone()
+    }
+
+    /// What nodes and their containers use.
+    #[must_use]
+    pub fn usages(&self) -> usage::Usages {
+        self.inner.shared.usages.clone()
     }
 
     /// Whether writes are possible now: false while the log is away, and when this server could not

@@ -14,7 +14,10 @@ use crate::{
     write::AuditLine,
 };
 
-pub use crate::memory::{Fault, MemoryLog};
+pub use crate::{
+    memory::{Fault, MemoryLog},
+    staging::Stage,
+};
 
 /// Why the log could not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -105,6 +108,13 @@ pub trait Log: Send + Sync + 'static {
 
     /// The database is not the one that the copy was made from: takes a new incarnation and loads.
     async fn reload(&self, epoch: u64, max_changes: usize) -> Result<Loaded, LogError>;
+
+    /// Writes a part of a revision ahead of it: bodies and rows that no reader sees before the batch
+    /// with the revision is committed.
+    async fn stage(&self, epoch: u64, stage: &Stage) -> Result<(), LogError>;
+
+    /// One step of removing what was staged for revisions that never came. True: there is more.
+    async fn unstage(&self, epoch: u64) -> Result<bool, LogError>;
 
     /// One step of removing what is too old. True: there is more.
     async fn tidy(&self, epoch: u64, tidy: &Tidy) -> Result<bool, LogError>;

@@ -1,7 +1,7 @@
 //! A log in memory, for tests and simulation, with faults on demand.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
     sync::Arc,
 };
@@ -9,12 +9,13 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use schemas::{Object, node::Incarnation};
+use schemas::{Key, Object, node::Incarnation};
 
 use crate::{
     desired::{Desired, Revision},
     log::{Batch, Loaded, Log, LogError, Standing, Tidy},
     notes::{Note, Notes},
+    staging::Stage,
     watch::Change,
     write::AuditLine,
 };
@@ -57,6 +58,10 @@ pub struct Database {
     notes: Notes,
     revisions: Vec<(Revision, Arc<Desired>)>,
     audit: Vec<AuditLine>,
+    /// Rows of a revision that is yet to come.
+    staged: usize,
+    /// Objects that it refuses to keep.
+    refused: BTreeSet<Key>,
 }
 
 impl fmt::Debug for MemoryLog {
@@ -70,6 +75,11 @@ impl MemoryLog {
     /// The next commits meet these faults, one each.
     pub fn inject(&self, faults: impl IntoIterator<Item = Fault>) {
         self.inner.lock().faults.extend(faults);
+    }
+
+    /// Refuses each batch that touches this object from now on.
+    pub fn refuse(&self, key: Key) {
+        self.inner.lock().database.refused.insert(key);
     }
 
     /// Takes the log away or gives it back.
@@ -139,6 +149,19 @@ impl Database {
                 batch.number, self.batch
             )));
         }
+        if let Some(row) = batch.rows.iter().find(|row| self.refused.contains(&row.key)) {
+            return Err(LogError::Refused(format!("a row of {} breaks a rule", row.key)));
+        }
+        for note in &batch.notes {
+            if let Note::Revision { write, staged: true } = note
+                && self.staged != write.put.len() + write.drop.len()
+            {
+                return Err(LogError::Refused("not all rows of the revision are staged".into()));
+            }
+            if matches!(note, Note::Revision { .. }) {
+                self.staged = 0;
+            }
+        }
         self.batch = batch.number;
         self.version = batch.version;
         for row in &batch.rows {
@@ -151,7 +174,7 @@ impl Database {
         for note in &batch.notes {
             self.notes.apply(note);
             match note {
-                Note::Revision(write) => self.revisions.push((write.line(), self.notes.desired.clone())),
+                Note::Revision { write, .. } => self.revisions.push((write.line(), self.notes.desired.clone())),
                 Note::Audit(line) => self.audit.push(line.clone()),
                 _ => {}
             }
@@ -218,6 +241,23 @@ impl Log for MemoryLog {
         self.with(Some(epoch), |database| {
             database.incarnation += 1;
             Ok(database.load(max_changes))
+        })
+    }
+
+    async fn stage(&self, epoch: u64, stage: &Stage) -> Result<(), LogError> {
+        self.with(Some(epoch), |database| {
+            if stage.write.base != database.notes.desired.revision {
+                return Err(LogError::Refused("it does not follow on the newest revision".into()));
+            }
+            database.staged += stage.put().len() + stage.drop().len();
+            Ok(())
+        })
+    }
+
+    async fn unstage(&self, epoch: u64) -> Result<bool, LogError> {
+        self.with(Some(epoch), |database| {
+            database.staged = 0;
+            Ok(false)
         })
     }
 

@@ -76,16 +76,16 @@ impl Toss {
             1 | 2 => Op::Replace(self.object()),
             6 => Op::Retire {
                 object: self.object(),
-                status,
+                status: status.into(),
             },
             3 => Op::Status {
                 key: self.key(),
-                status,
+                status: status.into(),
             },
             4 => Op::Bind {
                 key: self.key(),
                 node: format!("n{}", self.node).as_str().into(),
-                status: (self.body > 0).then_some(status),
+                status: (self.body > 0).then(|| status.into()),
             },
             _ => Op::Remove { key: self.key() },
         });

@@ -3,20 +3,31 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use schemas::{ContentHash, Key};
 use serde_json::Value;
 
 use crate::{
-    desired::{Confirmation, Desired, Revision, RevisionWrite},
+    desired::{Confirmation, Desired, Mark, Revision, RevisionWrite},
     write::AuditLine,
 };
 
 /// One durable write that is not of an object. Each may be repeated without harm.
 #[derive(Clone)]
 pub enum Note {
-    Revision(Arc<RevisionWrite>),
+    Revision {
+        write: Arc<RevisionWrite>,
+        /// Its rows and bodies were staged; the revision's own line makes them count.
+        staged: bool,
+    },
+    /// The newest content that was healthy. `number` orders the marks of an object.
     Healthy {
+        key: Key,
+        mark: Mark,
+        number: u64,
+    },
+    /// A mark that no one needs any more.
+    Unmarked {
         key: Key,
         content: ContentHash,
     },
@@ -42,7 +53,7 @@ pub enum Note {
 #[derive(Clone, Default)]
 pub struct Notes {
     pub desired: Arc<Desired>,
-    pub healthy: FxHashMap<Key, FxHashSet<ContentHash>>,
+    pub healthy: FxHashMap<Key, Marks>,
     pub confirmations: Vec<Confirmation>,
     pub secrets: BTreeMap<String, Vec<u8>>,
     pub deliveries: FxHashMap<(String, String), Timestamp>,
@@ -53,9 +64,18 @@ impl Notes {
     /// Takes a note that was committed.
     pub fn apply(&mut self, note: &Note) {
         match note {
-            Note::Revision(write) => self.desired = Arc::new(self.desired.with(write)),
-            Note::Healthy { key, content } => {
-                self.healthy.entry(key.clone()).or_default().insert(*content);
+            Note::Revision { write, .. } => {
+                self.desired = Arc::new(self.desired.with(write));
+                // An object that is not declared any more begins anew if it comes back.
+                for key in &write.drop {
+                    self.healthy.remove(key);
+                }
+            }
+            Note::Healthy { key, mark, number } => self.healthy.entry(key.clone()).or_default().put(*number, mark),
+            Note::Unmarked { key, content } => {
+                if let Some(marks) = self.healthy.get_mut(key) {
+                    marks.remove(*content);
+                }
             }
             Note::Confirmation(confirmation) => {
                 if !self.confirmations.contains(confirmation) {
@@ -81,9 +101,71 @@ impl Notes {
     }
 
     pub(crate) fn was_healthy(&self, key: &Key, content: ContentHash) -> bool {
-        self.healthy
-            .get(key)
-            .is_some_and(|contents| contents.contains(&content))
+        self.healthy.get(key).is_some_and(|marks| marks.contains(content))
+    }
+
+    pub(crate) fn last_healthy(&self, key: &Key) -> Option<&Mark> {
+        self.healthy.get(key)?.0.last().map(|(_, mark)| mark)
+    }
+
+    /// What it takes to note a content as the newest that was healthy, after what the batch has so far.
+    pub(crate) fn marking(&self, batch: &[Note], key: Key, mark: Mark) -> Vec<Note> {
+        let mut marks = self.healthy.get(&key).cloned().unwrap_or_default();
+        for note in batch {
+            match note {
+                Note::Healthy {
+                    key: other,
+                    mark,
+                    number,
+                } if *other == key => marks.put(*number, mark),
+                Note::Unmarked { key: other, content } if *other == key => marks.remove(*content),
+                Note::Revision { write, .. } if write.drop.contains(&key) => marks = Marks::default(),
+                _ => {}
+            }
+        }
+        let newest = marks.0.last();
+        if newest.is_some_and(|(_, newest)| newest.content == mark.content) {
+            return Vec::new();
+        }
+        let number = newest.map_or(1, |(number, _)| number + 1);
+        marks.put(number, &mark);
+        let beyond = marks.0.len().saturating_sub(MARKS);
+        let old = marks.0.iter().take(beyond).map(|(_, old)| Note::Unmarked {
+            key: key.clone(),
+            content: old.content,
+        });
+        let mut notes: Vec<Note> = old.collect();
+        notes.push(Note::Healthy { key, mark, number });
+        notes
+    }
+}
+
+/// So many contents of an object are remembered as once healthy: what gates and a return to the last
+/// good one need, and a few to go back further.
+const MARKS: usize = 10;
+
+/// The contents of one object that were healthy, the newest last.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Marks(Vec<(u64, Mark)>);
+
+impl Marks {
+    pub(crate) fn put(&mut self, number: u64, mark: &Mark) {
+        self.remove(mark.content);
+        let at = self.0.partition_point(|(other, _)| *other < number);
+        self.0.insert(at, (number, mark.clone()));
+    }
+
+    fn remove(&mut self, content: ContentHash) {
+        self.0.retain(|(_, mark)| mark.content != content);
+    }
+
+    fn contains(&self, content: ContentHash) -> bool {
+        self.0.iter().any(|(_, mark)| mark.content == content)
+    }
+
+    /// The newest last.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Mark> {
+        self.0.iter().map(|(_, mark)| mark)
     }
 }
 

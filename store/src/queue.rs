@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use schemas::Object;
-use serde_json::Value;
+use schemas::{Object, Packed};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     Class, Op, Unavailable, Write, WriteError,
     ask::{Ask, Told},
     log::Tidy,
+    staging::StageAsk,
 };
 
 /// How many jobs of one class wait before their callers do.
@@ -35,6 +35,10 @@ pub(crate) enum Job {
         tidy: Tidy,
         reply: oneshot::Sender<Result<bool, Unavailable>>,
     },
+    Stage {
+        ask: StageAsk,
+        reply: oneshot::Sender<Result<bool, Unavailable>>,
+    },
 }
 
 impl Job {
@@ -42,21 +46,21 @@ impl Job {
         match self {
             Self::Objects { reply, .. } => reply.is_closed(),
             Self::Note { reply, .. } => reply.is_closed(),
-            Self::Tidy { reply, .. } => reply.is_closed(),
+            Self::Tidy { reply, .. } | Self::Stage { reply, .. } => reply.is_closed(),
         }
     }
 
     fn rows(&self) -> usize {
         match self {
             Self::Objects { writes, .. } => writes.len(),
-            Self::Note { .. } | Self::Tidy { .. } => 1,
+            Self::Note { .. } | Self::Tidy { .. } | Self::Stage { .. } => 1,
         }
     }
 
     fn bytes(&self) -> usize {
         match self {
             Self::Objects { bytes, .. } => *bytes,
-            Self::Note { .. } | Self::Tidy { .. } => 256,
+            Self::Note { .. } | Self::Tidy { .. } | Self::Stage { .. } => 256,
         }
     }
 
@@ -70,7 +74,7 @@ impl Job {
             Self::Note { reply, .. } => {
                 let _ = reply.send(Err(why.clone()));
             }
-            Self::Tidy { reply, .. } => {
+            Self::Tidy { reply, .. } | Self::Stage { reply, .. } => {
                 let _ = reply.send(Err(why.clone()));
             }
         }
@@ -192,34 +196,16 @@ impl Queue {
 
 /// About how many bytes a write makes durable.
 pub(crate) fn weight(write: &Write) -> usize {
-    let object = |object: &Object| {
-        let body: usize = object
-            .body
-            .value()
-            .iter()
-            .map(|(name, part)| name.len() + size(part))
-            .sum();
-        600 + body + object.status.as_deref().map_or(0, size)
-    };
+    let status = |status: &Option<Packed>| status.as_ref().map_or(0, |status| status.bytes().len());
     match &write.op {
-        Op::Create(new) | Op::Replace(new) => object(new),
-        Op::Retire { object: new, status } => object(new) + size(status),
-        Op::Status { status, .. } => 100 + size(status),
-        Op::Bind { status, .. } => 100 + status.as_deref().map_or(0, size),
+        // A body is text in the database, about three times what it is here.
+        Op::Create(new) | Op::Replace(new) => 600 + 3 * new.body.packed().bytes().len() + status(&new.status),
+        Op::Retire {
+            object: new,
+            status: said,
+        } => 600 + 3 * new.body.packed().bytes().len() + said.bytes().len(),
+        Op::Status { status, .. } => 100 + status.bytes().len(),
+        Op::Bind { status: new, .. } => 100 + status(new),
         Op::Remove { .. } => 1000,
-    }
-}
-
-fn size(value: &Value) -> usize {
-    match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => 6,
-        Value::String(text) => text.len() + 3,
-        Value::Array(items) => 2 + items.iter().map(size).sum::<usize>(),
-        Value::Object(map) => {
-            map.iter()
-                .map(|(name, item)| name.len() + 4 + size(item))
-                .sum::<usize>()
-                + 2
-        }
     }
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use schemas::{Kind, Object};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Class, Inner, Op, Store, Unavailable, Write, WriteError, log::Tidy};
+use crate::{Class, Inner, Op, Store, Unavailable, Write, WriteError, log::Tidy, queue::Job};
 
 /// How long things are kept.
 #[derive(Clone, Copy, Debug)]
@@ -63,12 +63,9 @@ impl Retention {
     /// Whether an event was last heard of before the time that events are kept.
     #[must_use]
     pub fn is_expired(&self, event: &Object, at: Timestamp) -> bool {
-        let body = event.body.value();
-        let series = body.get("series").and_then(|series| series.get("lastObservedTime"));
-        let last = [body.get("lastTimestamp"), body.get("eventTime"), series]
+        let last = ["lastTimestamp", "eventTime", "series/lastObservedTime"]
             .into_iter()
-            .flatten()
-            .filter_map(|time| time.as_str()?.parse::<Timestamp>().ok())
+            .filter_map(|field| event.body.at(field)?.text()?.parse::<Timestamp>().ok())
             .chain(event.meta.creation_timestamp.as_ref().map(|time| time.0))
             .max();
         let oldest = at.saturating_sub(self.events).unwrap_or(Timestamp::MIN);
@@ -108,7 +105,13 @@ impl Store {
                 return Err(why);
             }
         }
-        while self.tidy_step(retention.tidy(at)).await? {}
+        while self
+            .side_job(Class::Status, |reply| Job::Tidy {
+                tidy: retention.tidy(at),
+                reply,
+            })
+            .await?
+        {}
         Ok(())
     }
 }

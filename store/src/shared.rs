@@ -6,7 +6,14 @@ use parking_lot::{RwLock, RwLockReadGuard};
 use schemas::{Key, Kind, Object, Uid, node::Incarnation, report::Report};
 use tokio::sync::watch;
 
-use crate::{copy::Objects, heartbeat::Heartbeats, notes::Notes, ring::Ring, watch::Wakes};
+use crate::{
+    copy::Objects,
+    heartbeat::Heartbeats,
+    notes::{Note, Notes},
+    ring::Ring,
+    usage::Usages,
+    watch::Wakes,
+};
 
 /// The copy and the recent past, changed together.
 pub(crate) struct State {
@@ -23,9 +30,12 @@ pub(crate) struct Shared {
     pub(crate) notes: RwLock<Notes>,
     pub(crate) wakes: Wakes,
     pub(crate) heartbeats: Heartbeats,
+    pub(crate) usages: Usages,
     pub(crate) revision: watch::Sender<u64>,
     /// How many confirmations are kept.
     pub(crate) confirmations: watch::Sender<usize>,
+    /// Counts changes of documents.
+    pub(crate) documents: watch::Sender<u64>,
     pub(crate) reports: watch::Sender<Option<Arc<Report>>>,
 }
 
@@ -61,6 +71,8 @@ impl Shared {
             notes: RwLock::new(notes),
             wakes: Wakes::default(),
             heartbeats,
+            documents: watch::Sender::new(0),
+            usages: Usages::default(),
             reports: watch::Sender::new(None),
         }
     }
@@ -76,6 +88,34 @@ impl Shared {
         };
         DEPTH.set(depth + 1);
         Reading { guard }
+    }
+
+    /// Takes notes that were committed, and wakes who waits for them.
+    pub(crate) fn take_notes(&self, committed: &[Note]) {
+        if committed.is_empty() {
+            return;
+        }
+        let (revision, confirmations) = {
+            let mut notes = self.notes.write();
+            committed.iter().for_each(|note| notes.apply(note));
+            (notes.desired.revision, notes.confirmations.len())
+        };
+        self.revision
+            .send_if_modified(|seen| std::mem::replace(seen, revision) != revision);
+        self.confirmations
+            .send_if_modified(|seen| std::mem::replace(seen, confirmations) != confirmations);
+        if committed.iter().any(|note| matches!(note, Note::Document { .. })) {
+            self.documents.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Takes all notes anew.
+    pub(crate) fn replace_notes(&self, notes: Notes) {
+        let (revision, confirmations) = (notes.desired.revision, notes.confirmations.len());
+        *self.notes.write() = notes;
+        self.revision.send_replace(revision);
+        self.confirmations.send_replace(confirmations);
+        self.documents.send_modify(|count| *count += 1);
     }
 
     pub(crate) fn write<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {

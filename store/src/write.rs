@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use schemas::{Key, Object, Uid};
-use serde_json::Value;
+use schemas::{Key, Object, Packed, Uid};
 
 /// Who writes. When writes wait, users and git go before controllers, and these before status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,14 +26,14 @@ pub enum Op {
     Replace(Object),
     /// Replaces metadata, body and status in one step: what marks an object for deletion says why in
     /// the same breath.
-    Retire { object: Object, status: Arc<Value> },
+    Retire { object: Object, status: Packed },
     /// Replaces the status alone.
-    Status { key: Key, status: Arc<Value> },
+    Status { key: Key, status: Packed },
     /// Binds a pod to a node; a pod that has one is a conflict.
     Bind {
         key: Key,
         node: Arc<str>,
-        status: Option<Arc<Value>>,
+        status: Option<Packed>,
     },
     /// Removes the object for good; its finalizers must be empty. Graceful deletion is a `Replace`
     /// that sets a deletion timestamp, decided above the store.

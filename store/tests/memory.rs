@@ -53,12 +53,62 @@ async fn a_refused_batch_leaves_no_trace() {
     let version = store.version();
     log.inject([Fault::Refused]);
     let refused = set_status(&store, "a", "Running").await;
-    assert!(matches!(refused, Err(WriteError::Unavailable(_))), "{refused:?}");
+    assert!(matches!(refused, Err(WriteError::Invalid { .. })), "{refused:?}");
     assert_eq!(store.version(), version);
     assert_eq!(
         set_status(&store, "a", "Running").await.expect("written").version,
         version + 1
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_row_that_the_log_refuses_fails_alone() {
+    let (log, store) = start().await;
+    log.refuse(key("bad"));
+    let version = store.version();
+    let names = ["b", "c", "bad", "d", "e", "f", "g"];
+    let writes = names.map(|name| Write::new(Op::Create(suite::pod(name, "i"))));
+    let answers = store.write(Class::User, writes.into()).await;
+    for (name, answer) in names.iter().zip(&answers) {
+        match answer {
+            Err(WriteError::Invalid { key, reason }) => {
+                assert_eq!((&*key.name, *name), ("bad", "bad"));
+                assert!(reason.contains("the database refuses it"), "{reason}");
+            }
+            answer => assert!(answer.is_ok() && *name != "bad", "{name}: {answer:?}"),
+        }
+    }
+    assert_eq!(store.version(), version + 6, "versions stay consecutive");
+    let reopened = open(log).await;
+    assert_eq!(reopened.version(), store.version());
+    assert!(reopened.get(&key("g")).is_some() && reopened.get(&key("bad")).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_closed_in_doubt_says_so() {
+    for (fault, words) in [(Some(Fault::LostBefore), "is not known"), (None, "nothing was written")] {
+        let (log, store) = start().await;
+        log.inject(fault);
+        log.set_away(true);
+        let write = tokio::spawn({
+            let store = store.clone();
+            async move { set_status(&store, "a", "Running").await }
+        });
+        store
+            .office()
+            .wait_for(|office| *office == Office::Away)
+            .await
+            .expect("told");
+        store.close().await;
+        let answer = write.await.expect("it ends");
+        match answer {
+            Err(WriteError::Unavailable(why)) => {
+                assert!(why.0.contains(words) && !why.0.contains("leads"), "{fault:?}: {why}");
+            }
+            answer => panic!("{fault:?}: {answer:?}"),
+        }
+        assert_eq!(*store.office().borrow(), Office::Closed);
+    }
 }
 
 #[tokio::test(start_paused = true)]

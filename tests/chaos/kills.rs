@@ -2,25 +2,15 @@
 //! container is restarted.
 
 use harness::{
-    Cluster, Container, PATIENCE, have_docker,
+    Cluster, PATIENCE, have_docker,
     manifests::{WEB_1, WEB_2, deployment},
+    scene::{declare_web, with_web},
     wait,
 };
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-
-fn with_web(replicas: u32) -> anyhow::Result<(Cluster, Vec<Container>)> {
-    let cluster = Cluster::start()?;
-    cluster
-        .repository
-        .write("namespaces/shop/web.yaml", &deployment("web", replicas, WEB_1))?;
-    cluster.repository.commit("Add web")?;
-    cluster.sync(0);
-    let running = cluster.wait_running(replicas as usize);
-    Ok((cluster, running))
-}
 
 #[test]
 fn a_clean_restart_adopts_every_container() -> anyhow::Result<()> {
@@ -140,5 +130,57 @@ fn kill_9_at_many_moments_of_a_first_rollout_leaves_no_double_and_no_orphan() ->
     cluster.wait_running(4);
     let pods = cluster.kubectl(&["get", "pods", "-n", "shop", "--no-headers"])?;
     assert_eq!(pods.lines().count(), 4, "{pods}");
+    Ok(())
+}
+
+/// The moments in the life of a commit after which nothing may be lost or done twice.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    RefUpdated,
+    Recorded,
+    Released,
+}
+
+#[test]
+fn kill_9_between_ref_update_record_and_release_loses_and_doubles_nothing() -> anyhow::Result<()> {
+    if !have_docker() {
+        return Ok(());
+    }
+    let (mut cluster, mut running) = with_web(1)?;
+    let mut replicas = 1;
+    for moment in [Moment::RefUpdated, Moment::Recorded, Moment::Released] {
+        replicas += 1;
+        let before = cluster.whole_log().len();
+        if matches!(moment, Moment::RefUpdated) {
+            // It cannot even look at the ref.
+            cluster.freeze()?;
+        }
+        let commit = declare_web(&cluster, replicas, "One more")?;
+        wait(&format!("{moment:?}"), PATIENCE, || {
+            let log = cluster.whole_log();
+            let reached = match moment {
+                Moment::RefUpdated => true,
+                Moment::Recorded => log[before..].contains("recorded"),
+                Moment::Released => {
+                    let web = cluster
+                        .get(&["deployment", "web", "-n", "shop"])
+                        .map_err(|error| error.to_string())?;
+                    web["spec"]["replicas"] == replicas
+                }
+            };
+            if reached { Ok(()) } else { Err(log[before..].to_owned()) }
+        });
+        cluster.kill()?;
+        cluster.launch()?;
+        cluster.sync(0);
+        let after = cluster.wait_running(replicas as usize);
+        assert!(
+            running.iter().all(|container| after.contains(container)),
+            "{moment:?}: {running:?}\n{after:?}"
+        );
+        let history = cluster.towline(&["history"])?;
+        assert_eq!(history.matches(&commit[..10]).count(), 1, "{moment:?}:\n{history}");
+        running = after;
+    }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Faults on real parts: what is killed, stopped, restored or taken away.
 
+mod databases;
 mod docker;
 mod kills;
 mod postgres;

@@ -3,9 +3,9 @@
 use std::process::Command;
 
 use harness::{
-    Cluster, PATIENCE, have_docker,
-    manifests::{WEB_1, deployment},
-    run, wait,
+    PATIENCE, have_docker, run,
+    scene::{declare_web, with_web},
+    wait,
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -18,22 +18,13 @@ fn a_stopped_postgres_is_started_again() -> anyhow::Result<()> {
     if !have_docker() {
         return Ok(());
     }
-    let cluster = Cluster::start()?;
-    cluster
-        .repository
-        .write("namespaces/shop/web.yaml", &deployment("web", 1, WEB_1))?;
-    cluster.repository.commit("Add web")?;
-    cluster.sync(0);
-    let running = cluster.wait_running(1);
+    let (cluster, running) = with_web(1)?;
 
     // SIGINT is Postgres' fast shutdown.
     kill(Pid::from_raw(cluster.postgres_pid()?), Signal::SIGINT)?;
     // Reads go on from the copy in memory.
     cluster.kubectl(&["get", "pods", "-n", "shop"])?;
-    cluster
-        .repository
-        .write("namespaces/shop/web.yaml", &deployment("web", 2, WEB_1))?;
-    let commit = cluster.repository.commit("One more")?;
+    let commit = declare_web(&cluster, 2, "One more")?;
     cluster.sync(0);
     let after = cluster.wait_running(2);
     assert!(after.contains(&running[0]), "{running:?}\n{after:?}");
@@ -56,23 +47,14 @@ fn restored(alone: bool) -> anyhow::Result<()> {
     if !have_docker() {
         return Ok(());
     }
-    let mut cluster = Cluster::start()?;
-    cluster
-        .repository
-        .write("namespaces/shop/web.yaml", &deployment("web", 2, WEB_1))?;
-    cluster.repository.commit("Add web")?;
-    cluster.sync(0);
-    let running = cluster.wait_running(2);
+    let (mut cluster, running) = with_web(2)?;
 
     let data = cluster.data().join("postgres");
     let copy = cluster.dir.path().join("postgres-copy");
     cluster.stop()?;
     run(Command::new("cp").arg("-a").arg(&data).arg(&copy))?;
     cluster.launch()?;
-    cluster
-        .repository
-        .write("namespaces/shop/web.yaml", &deployment("web", 3, WEB_1))?;
-    let commit = cluster.repository.commit("One more")?;
+    let commit = declare_web(&cluster, 3, "One more")?;
     cluster.sync(0);
     cluster.wait_running(3);
 

@@ -44,7 +44,7 @@ fn server_and_agent_live_and_die_apart() -> anyhow::Result<()> {
         "{running:?}\n{three:?}"
     );
 
-    // Another machine does not get the node's name, and a second agent of this one not its range; it
+    // Another machine does not get the node's name, and neither does a second agent of this one; it
     // touches nothing.
     let request = cluster.dir.path().join("request");
     fs::write(&request, "nothing")?;
@@ -61,9 +61,14 @@ fn server_and_agent_live_and_die_apart() -> anyhow::Result<()> {
     )?;
     assert!(code == 1 && said.contains("held by another machine"), "{said}");
     let mut second = Agent::start(&cluster, "agent-2")?;
-    let status = second.wait_end(Duration::from_secs(20));
-    assert!(!status.success(), "{}", second.log());
-    assert!(second.log().contains("overlaps the Docker network"), "{}", second.log());
+    wait("the second agent to be refused", PATIENCE, || {
+        if second.log().contains("held by another agent of this machine") {
+            Ok(())
+        } else {
+            Err(second.log())
+        }
+    });
+    second.kill()?;
     assert_eq!(cluster.containers()?, three);
 
     // The server is killed: a container that ends is started again by the agent alone.
@@ -257,5 +262,55 @@ fn an_agent_needs_the_token_and_waits_for_its_server() -> anyhow::Result<()> {
             Err(format!("{nodes}\n{}", agent.log()))
         }
     });
+    Ok(())
+}
+
+#[test]
+fn an_agent_installed_anew_gets_its_name_and_its_containers_back() -> anyhow::Result<()> {
+    if !have_docker() || !have_kubectl() {
+        return Ok(());
+    }
+    let cluster = Cluster::start_with(Options {
+        server_only: true,
+        ..Options::default()
+    })?;
+    let mut agent = Agent::start(&cluster, "agent-1")?;
+    cluster
+        .repository
+        .write("namespaces/shop/web.yaml", &deployment("web", 2, WEB_1))?;
+    cluster.repository.commit("Add web")?;
+    cluster.sync(0);
+    let running = cluster.wait_running(2);
+
+    agent.kill()?;
+    fs::remove_dir_all(cluster.dir.path().join("agent-1"))?;
+    agent.launch()?;
+    wait("the former agent to be alive for the server", PATIENCE, || {
+        if agent.log().contains("held by another agent of this machine") {
+            Ok(())
+        } else {
+            Err(agent.log())
+        }
+    });
+    // 50 s after the former one was last heard of.
+    wait("the new agent to take over", PATIENCE * 2, || {
+        if agent.log().contains("connected to the server") {
+            Ok(())
+        } else {
+            Err(agent.log())
+        }
+    });
+    cluster
+        .repository
+        .write("namespaces/shop/web.yaml", &deployment("web", 3, WEB_1))?;
+    cluster.repository.commit("One more")?;
+    cluster.sync(0);
+    let after = cluster.wait_running(3);
+    assert!(
+        running.iter().all(|container| after.contains(container)),
+        "{running:?}\n{after:?}"
+    );
+    let nodes = cluster.kubectl(&["get", "nodes", "--no-headers"])?;
+    assert_eq!(nodes.lines().count(), 1, "{nodes}");
     Ok(())
 }

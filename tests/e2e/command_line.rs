@@ -1,6 +1,9 @@
 //! The command line: what it prints for scripts, and how it ends.
 
-use std::process::Command;
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    process::{Command, Stdio},
+};
 
 use harness::{
     Cluster, Options, binary,
@@ -8,6 +11,15 @@ use harness::{
     run, run_any,
 };
 use serde_json::Value;
+
+/// What a command says on standard error, and its exit code, where its output goes to `out`.
+fn run_any_to(mut command: Command, out: impl Into<Stdio>) -> anyhow::Result<(i32, String)> {
+    let ended = command.stdout(out).stderr(Stdio::piped()).output()?;
+    Ok((
+        ended.status.code().unwrap_or(-1),
+        String::from_utf8_lossy(&ended.stderr).into_owned(),
+    ))
+}
 
 fn towline(arguments: &[&str]) -> Command {
     let mut command = Command::new(binary("towline"));
@@ -50,7 +62,43 @@ fn what_needs_no_server() -> anyhow::Result<()> {
             "{shell}"
         );
     }
-    assert_eq!(run_any(&mut towline(&["schema", "nothing"]))?.0, 1);
+    assert_eq!(run_any(&mut towline(&["schema", "nothing"]))?.0, 2);
+    // Output that cannot be written is told; a reader that has gone is no fault.
+    for command in [
+        &["schema", "deploy"][..],
+        &["completions", "bash"],
+        &["validate", &path],
+    ] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full")?;
+        let (code, said) = run_any_to(towline(command), full)?;
+        assert!(
+            code == 2 && said.contains("the output cannot be written"),
+            "{command:?}: {code} {said}"
+        );
+    }
+    let (reader, writer) = std::io::pipe()?;
+    drop(reader);
+    assert_eq!(
+        run_any_to(towline(&["completions", "bash"]), writer)?,
+        (0, String::new())
+    );
+    for flags in [
+        &["--node-name", "A Node"][..],
+        &["--pod-range", "10.0.0.0/30"],
+        &["--webhook-github-secret", "/nope"],
+        &["--seed", "/nope"],
+        &["--status-branch", "main"],
+    ] {
+        let data = folder.path().join("data");
+        let (code, said) = run_any(towline(&["up", "--data-dir", &data.display().to_string()]).args(flags))?;
+        assert!(
+            code == 2 && !data.exists(),
+            "{flags:?} is refused before anything is made: {code} {said}"
+        );
+    }
+    // No kubeconfig is not a rollout that failed.
+    let (code, said) = run_any(&mut towline(&["sync", "--wait", "--data-dir", &path]))?;
+    assert!(code == 2 && said.contains("no kubeconfig"), "{code} {said}");
     assert_eq!(run_any(&mut towline(&["nonsense"]))?.0, 2);
     // Nobody listens there.
     let kubeconfig = folder.path().join("kubeconfig");
@@ -94,7 +142,7 @@ fn plan_status_and_history() -> anyhow::Result<()> {
     }
     serde_json::from_str::<Value>(&cluster.towline(&["plan", "--head", "draft", "-o", "json"])?)?;
     let (code, said) = run_any(&mut cluster.command(&["plan", "--head", "nowhere"]))?;
-    assert!(code == 1 && said.contains("nowhere"), "{said}");
+    assert!(code == 2 && said.contains("nowhere"), "{said}");
     let plan = cluster.towline(&["plan"])?;
     assert!(!plan.contains("replicas"), "the branch itself changes nothing\n{plan}");
 
@@ -113,8 +161,19 @@ fn plan_status_and_history() -> anyhow::Result<()> {
     let kubeconfig = cluster.towline(&["kubeconfig"])?;
     assert!(kubeconfig.contains(&cluster.listen()), "{kubeconfig}");
 
-    cluster.kill()?;
-    let (code, said) = run_any(&mut cluster.command(&["status"]))?;
+    // A second server on the same data directory is refused and changes nothing there.
+    let (code, said) = run_any(towline(&["server", "--listen", "127.0.0.1:0", "--data-dir"]).arg(cluster.data()))?;
+    assert!(code == 2 && said.contains("in use by another towline"), "{code} {said}");
+    cluster.towline(&["status"])?;
+    // Nobody else may read what the repository holds.
+    for folder in ["git", "gitsync", "agent", "postgres"] {
+        if let Ok(found) = std::fs::metadata(cluster.data().join(folder)) {
+            assert_eq!(found.permissions().mode() & 0o077, 0, "{folder}");
+        }
+    }
+
+    cluster.stop()?;
+    let (code, said) = run_any(&mut cluster.command(&["sync", "--wait"]))?;
     assert_eq!(code, 5, "{said}");
     Ok(())
 }

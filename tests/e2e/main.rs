@@ -3,12 +3,16 @@
 mod apart;
 mod bad_input;
 mod command_line;
+mod editor;
 mod first_push;
+mod gates;
 mod git_faults;
 mod hostile;
 mod images;
+mod jobs;
 mod kubectl;
 mod kubectl_old;
+mod metrics;
 mod pods;
 mod push;
 mod webhooks;

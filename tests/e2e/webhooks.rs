@@ -13,7 +13,7 @@ fn post(cluster: &Cluster, sender: &str, headers: &[String], body: &Path) -> any
     let mut command = Command::new("curl");
     command
         .args([
-            "--http1.1",
+            "--http2",
             "--silent",
             "--show-error",
             "--max-time",

@@ -5,7 +5,7 @@ use std::{
     net::TcpListener,
     os::unix::fs::PermissionsExt,
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -64,6 +64,31 @@ impl Cluster {
     }
 
     pub fn start_with(options: Options) -> anyhow::Result<Self> {
+        let mut cluster = Self::prepare(options)?;
+        cluster.launch()?;
+        if cluster.options.builtin {
+            cluster.repository = Repository::clone(
+                &cluster.git_url()?,
+                &cluster.data().join("ca.pem"),
+                &cluster.dir.path().join("repo"),
+            )?;
+        }
+        Ok(cluster)
+    }
+
+    /// Starts another server beside one, for the same repository and with the key of its database.
+    pub fn beside(other: &Self, options: Options) -> anyhow::Result<Self> {
+        let mut cluster = Self::prepare(options)?;
+        cluster.repository = Repository {
+            dir: other.repository.dir.clone(),
+        };
+        fs::create_dir_all(cluster.data())?;
+        fs::copy(other.data().join("master.key"), cluster.data().join("master.key"))?;
+        cluster.launch()?;
+        Ok(cluster)
+    }
+
+    fn prepare(options: Options) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("towline-test-").tempdir()?;
         // The private Postgres runs as another user when tests run as root.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711))?;
@@ -75,7 +100,7 @@ impl Cluster {
         if !options.builtin {
             Repository::init(&repository.dir)?.commit("Begin")?;
         }
-        let mut cluster = Self {
+        Ok(Self {
             dir,
             repository,
             options,
@@ -83,16 +108,7 @@ impl Cluster {
             range,
             _range_lock: lock,
             child: None,
-        };
-        cluster.launch()?;
-        if cluster.options.builtin {
-            cluster.repository = Repository::clone(
-                &cluster.git_url()?,
-                &cluster.data().join("ca.pem"),
-                &cluster.dir.path().join("repo"),
-            )?;
-        }
-        Ok(cluster)
+        })
     }
 
     pub fn data(&self) -> PathBuf {
@@ -120,9 +136,20 @@ impl Cluster {
         };
         let range = format!("10.201.{}.0/24", self.range);
         let name = self.node_name();
-        ["--pod-range", &range, "--node-name", &name, "--docker", &docker]
-            .map(str::to_owned)
-            .to_vec()
+        // How full the disk of a test machine is, is not what tests are about.
+        let pressure = "nodefs.available<1%,imagefs.available<1%";
+        [
+            "--pod-range",
+            &range,
+            "--node-name",
+            &name,
+            "--docker",
+            &docker,
+            "--pressure",
+            pressure,
+        ]
+        .map(str::to_owned)
+        .to_vec()
     }
 
     pub fn git_url(&self) -> anyhow::Result<String> {
@@ -237,6 +264,22 @@ impl Cluster {
     pub fn postgres_pid(&self) -> anyhow::Result<i32> {
         let text = fs::read_to_string(self.data().join("postgres/postmaster.pid"))?;
         Ok(text.lines().next().unwrap_or_default().trim().parse()?)
+    }
+
+    /// Waits until the process has ended by itself.
+    pub fn wait_end(&mut self, within: Duration) -> ExitStatus {
+        let ended = self.child.take().map(|mut child| {
+            wait("towline to end", within, || match child.try_wait() {
+                Ok(Some(status)) => Ok(status),
+                other => Err(format!("{other:?}\n{}", self.log())),
+            })
+        });
+        ended.unwrap_or_default()
+    }
+
+    /// Stops the process where it is; only [`Cluster::kill`] ends it then.
+    pub fn freeze(&self) -> anyhow::Result<()> {
+        Ok(kill(Pid::from_raw(self.pid()), Signal::SIGSTOP)?)
     }
 
     /// `kill -9` of the process, waited for.
@@ -380,6 +423,11 @@ impl Drop for Cluster {
         let of_cluster = format!("label=dev.towline.cluster={}", id.trim());
         if !id.is_empty() {
             docker::remove(&host, &["ps", "-aq", "--filter", &of_cluster], &["rm", "-f"]);
+            docker::remove(
+                &host,
+                &["volume", "ls", "-q", "--filter", &of_cluster],
+                &["volume", "rm", "-f"],
+            );
             for uid in self.node_uids() {
                 let of_node = format!("label=dev.towline.node-uid={uid}");
                 docker::remove(

@@ -11,7 +11,9 @@ mod docker;
 mod engine;
 mod kubectl;
 pub mod manifests;
+mod postgres;
 mod repository;
+pub mod scene;
 
 use std::{
     path::PathBuf,
@@ -24,6 +26,7 @@ pub use cluster::{Cluster, Options, PATIENCE};
 pub use docker::Container;
 pub use engine::{Engine, have_engine};
 pub use kubectl::{have_kubectl, old_kubectl};
+pub use postgres::Postgres;
 pub use repository::Repository;
 
 /// What ran and what it said, when it failed.
@@ -107,7 +110,7 @@ pub fn skipped(why: &str) {
 }
 
 /// Where `scripts/test-tools` puts what only tests use.
-pub(crate) fn tools() -> PathBuf {
+pub fn tools() -> PathBuf {
     let named = std::env::var_os("TOWLINE_TEST_TOOLS").map(PathBuf::from);
     named.unwrap_or_else(|| {
         let test = std::env::current_exe().unwrap_or_default();

@@ -1,6 +1,6 @@
 //! The command line: what can be asked for, and how answers are printed.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -14,8 +14,8 @@ pub(crate) struct Cli {
 
 const EXIT_CODES: &str = "Exit codes:
   0  done; for `sync --wait`: converged; for `validate`: no errors
-  1  failed; for `sync --wait`: the rollout failed; for `validate`: errors were found
-  2  the command line was wrong
+  1  `sync --wait`: the rollout failed; `validate`: errors were found; `up`, `server`, `agent`: ended by a fault
+  2  not carried out: a wrong command line, no kubeconfig, refused by the server, output that cannot be written
   3  `sync --wait`: deletions, or a broken part of the repository, are held
   4  `sync --wait`: a newer commit took this one's place
   5  the server could not be reached
@@ -152,8 +152,8 @@ pub(crate) struct GitArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) git_ca_file: Option<PathBuf>,
     /// How often a remote repository is looked at, in seconds
-    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
-    pub(crate) poll_interval: u64,
+    #[arg(long, default_value = "30", value_name = "SECONDS", value_parser = some_seconds)]
+    pub(crate) poll_interval: Duration,
     /// The branch that status is committed to
     #[arg(long, default_value = "towline/status", value_name = "BRANCH")]
     pub(crate) status_branch: String,
@@ -200,8 +200,18 @@ pub(crate) struct NodeArgs {
     #[arg(long, default_value = "10.88.0.0/24", value_name = "CIDR")]
     pub(crate) pod_range: String,
     /// The most containers that start at the same time
-    #[arg(long, default_value_t = 8, value_name = "N")]
-    pub(crate) concurrent_starts: usize,
+    #[arg(long, default_value_t = NonZeroUsize::new(8).unwrap_or(NonZeroUsize::MIN), value_name = "N")]
+    pub(crate) concurrent_starts: NonZeroUsize,
+    /// From where on the node is under pressure, and takes no new pods; what is not named keeps its default
+    /// [default: memory.available<100Mi,nodefs.available<10%,nodefs.inodesFree<5%,imagefs.available<15%,imagefs.inodesFree<5%,pid.available<10%]
+    #[arg(
+        long,
+        value_name = "SIGNAL<AMOUNT,…",
+        default_value = "",
+        hide_default_value = true,
+        overrides_with = "pressure"
+    )]
+    pub(crate) pressure: agents::Thresholds,
 }
 
 #[derive(Debug, Args)]
@@ -260,6 +270,9 @@ pub(crate) struct SyncArgs {
     /// Confirm the deletions that are held at this commit
     #[arg(long, value_name = "COMMIT")]
     pub(crate) confirm_deletes: Option<String>,
+    /// Do not let objects of this commit, the newest, wait for earlier waves and dependencies
+    #[arg(long, value_name = "COMMIT")]
+    pub(crate) skip_gates: Option<String>,
     #[command(flatten)]
     pub(crate) client: Client,
     #[command(flatten)]
@@ -293,7 +306,7 @@ pub(crate) struct UnclaimedArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct SchemaArgs {
-    /// A kind, as in manifests or as kubectl names it: Deployment, deploy
+    /// A kind, as in manifests or as kubectl names it: Deployment, deploy; `all` for every kind at once
     pub(crate) kind: String,
 }
 
@@ -324,4 +337,32 @@ fn seconds(text: &str) -> Result<Duration, String> {
         .parse()
         .map_err(|_| format!("{text:?} is not a number of seconds"))?;
     Ok(Duration::from_secs(number))
+}
+
+fn some_seconds(text: &str) -> Result<Duration, String> {
+    match seconds(text)? {
+        Duration::ZERO => Err("at least 1".to_owned()),
+        some => Ok(some),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_work_is_refused_at_once() {
+        for flags in [
+            ["--poll-interval", "0"],
+            ["--poll-interval", "soon"],
+            ["--concurrent-starts", "0"],
+            ["--listen", "nowhere"],
+        ] {
+            assert!(
+                Cli::try_parse_from(["towline", "up"].iter().chain(&flags)).is_err(),
+                "{flags:?}"
+            );
+        }
+        assert!(Cli::try_parse_from(["towline", "up", "--poll-interval", "1s", "--concurrent-starts", "1"]).is_ok());
+    }
 }

@@ -24,27 +24,27 @@ fn main() -> ExitCode {
         // Process-wide options of libgit2: set before any other thread starts.
         if let Err(error) = gitsync::limits::set(GIT_CONNECT, GIT_SILENCE, server.git.git_ca_file.as_deref()) {
             output::error(&anyhow::anyhow!("the options of git are not valid: {error}"));
-            return ExitCode::FAILURE;
+            return ExitCode::from(commands::REFUSED);
         }
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             output::error(&anyhow::anyhow!("the asynchronous runtime cannot start: {error}"));
-            return ExitCode::FAILURE;
+            return ExitCode::from(commands::REFUSED);
         }
     };
     let outcome = runtime.block_on(run(cli.command));
     // Blocking threads (a git fetch that hangs) must not keep the process from ending.
     runtime.shutdown_background();
-    match outcome {
+    match outcome.and_then(|code| output::finish().map(|()| code)) {
         Ok(code) => code,
         Err(error) => {
             output::error(&error);
             if error.downcast_ref::<client::Unreachable>().is_some() {
                 ExitCode::from(commands::UNREACHABLE)
             } else {
-                ExitCode::FAILURE
+                ExitCode::from(commands::REFUSED)
             }
         }
     }

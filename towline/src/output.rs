@@ -1,9 +1,10 @@
 //! How answers are printed: for people in colour where a terminal is, JSON and YAML for scripts.
-#![allow(clippy::print_stderr, reason = "this is where the command line prints")]
 
-use std::io::Write as _;
+use std::{
+    io::{self, Write as _},
+    sync::OnceLock,
+};
 
-use anstream::eprintln;
 use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
 use owo_colors::OwoColorize;
 use schemas::report::Outcome;
@@ -21,11 +22,39 @@ pub(crate) fn print<T: Serialize>(format: Format, value: &T, human: impl FnOnce(
     Ok(())
 }
 
+/// One of several values that follow each other: a compact JSON document on a line, or a YAML
+/// document of its own.
+pub(crate) fn print_next<T: Serialize>(format: Format, value: &T, human: impl FnOnce(&T)) -> anyhow::Result<()> {
+    match format {
+        Format::Human => human(value),
+        Format::Json => line(serde_json::to_string(value)?),
+        Format::Yaml => line(format!("---\n{}", serde_saphyr::to_string(value)?.trim_end())),
+    }
+    Ok(())
+}
+
+/// Why standard output could not be written, the first time. One for the process, as its output is.
+static UNWRITTEN: OnceLock<io::Error> = OnceLock::new();
+
 /// A line of the product's output. A reader that has gone (`towline status | head -1`, or a terminal
-/// that was closed under `towline up`) has seen what it wanted; that is no error.
+/// that was closed under `towline up`) has seen what it wanted; any other trouble is told by
+/// [`finish`].
 pub(crate) fn line(text: impl std::fmt::Display) {
     let mut out = anstream::stdout().lock();
-    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+    if let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush())
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        // Only the first counts.
+        let _ = UNWRITTEN.set(error);
+    }
+}
+
+/// Whether all output was written.
+pub(crate) fn finish() -> anyhow::Result<()> {
+    match UNWRITTEN.get() {
+        Some(error) => anyhow::bail!("the output cannot be written: {error}"),
+        None => Ok(()),
+    }
 }
 
 /// A word as a shell takes it, quoted where it must be.
@@ -37,9 +66,15 @@ pub(crate) fn shell_word(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
+/// A count and its noun, in the plural where there is not just one.
+pub(crate) fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
 /// The last word of a command that failed, with its causes.
 pub(crate) fn error(error: &anyhow::Error) {
-    eprintln!("{} {error:#}", "error:".red().bold());
+    // Where not even this can be written, the exit code says it.
+    let _ = writeln!(anstream::stderr(), "{} {error:#}", "error:".red().bold());
 }
 
 /// A table in kubectl's manner: no borders, columns three blanks apart, outcomes in their colour.
@@ -96,5 +131,11 @@ mod tests {
         ] {
             assert_eq!(shell_word(text), word);
         }
+    }
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!(count(1, "error"), "1 error");
+        assert_eq!(count(0, "error"), "0 errors");
     }
 }

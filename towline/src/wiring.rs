@@ -5,7 +5,7 @@ mod files;
 mod server;
 mod source;
 
-use std::process::ExitCode;
+use std::{ffi::OsStr, io::IsTerminal as _, process::ExitCode};
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,6 +17,7 @@ use crate::cli::{AgentArgs, ServerArgs, UpArgs};
 /// Everything on this machine: the sum of `server` and `agent`.
 pub(crate) async fn up(args: UpArgs) -> anyhow::Result<ExitCode> {
     log_to_stderr();
+    agent::check(&args.node)?;
     let shutdown = on_signal()?;
     let server = server::start(&args.server, &shutdown).await?;
     let agent = match agent::beside(&server, &args.node, &shutdown).await {
@@ -64,8 +65,17 @@ fn log_to_stderr() {
     fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(colours(
+            std::io::stderr().is_terminal(),
+            std::env::var_os("NO_COLOR").as_deref(),
+        ))
         .with_target(false)
         .init();
+}
+
+/// Colours are for terminals, and not for those who ask for none (<https://no-color.org>).
+fn colours(terminal: bool, no_color: Option<&OsStr>) -> bool {
+    terminal && no_color.is_none_or(OsStr::is_empty)
 }
 
 /// A token that SIGTERM and SIGINT cancel; a second signal ends the process at once.
@@ -89,4 +99,15 @@ fn on_signal() -> anyhow::Result<CancellationToken> {
         }
     });
     Ok(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_in_a_file_has_no_colours() {
+        assert!(colours(true, None) && colours(true, Some(OsStr::new(""))));
+        assert!(!colours(false, None) && !colours(true, Some(OsStr::new("1"))));
+    }
 }

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use bollard::models::{
     ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HostConfig, Mount, MountBindOptions,
-    MountBindOptionsPropagationEnum, MountType, NetworkingConfig, PortBinding, RestartPolicy, RestartPolicyNameEnum,
+    MountBindOptionsPropagationEnum, MountType, MountVolumeOptions, NetworkingConfig, PortBinding, RestartPolicy,
+    RestartPolicyNameEnum,
 };
 
 use crate::runtime::{Bind, CreateRequest, Network};
@@ -103,6 +104,20 @@ pub(super) fn body(request: &CreateRequest) -> ContainerCreateBody {
 }
 
 fn mount(bind: &Bind) -> Mount {
+    if !bind.source.starts_with('/') {
+        return Mount {
+            typ: Some(MountType::VOLUME),
+            source: Some(bind.source.clone()),
+            target: Some(bind.target.clone()),
+            read_only: Some(bind.read_only),
+            // What the image has at this place stays out of the volume.
+            volume_options: Some(MountVolumeOptions {
+                no_copy: Some(true),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+    }
     Mount {
         typ: Some(MountType::BIND),
         source: Some(bind.source.clone()),

@@ -1,12 +1,19 @@
 //! Docker as a runtime, over its API.
 
+mod cgroups;
 mod create;
 mod event;
 mod found;
+mod machine;
+mod measuring;
+mod network;
 mod pull;
+mod volume;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -16,7 +23,6 @@ use bollard::{
     container::LogOutput,
     errors::Error,
     exec::{CreateExecOptions, StartExecResults},
-    models::{Ipam, IpamConfig, NetworkCreateRequest},
     query_parameters::{
         CreateContainerOptionsBuilder, CreateImageOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions,
         ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListNetworksOptions, LogsOptionsBuilder,
@@ -28,9 +34,11 @@ use futures::{StreamExt, TryStreamExt, stream, stream::BoxStream};
 use parking_lot::Mutex;
 
 use crate::runtime::{
-    ContainerId, CreateRequest, Credentials, ExecResult, Found, Image, LogRequest, NetworkFound, NetworkSpec, Progress,
-    Runtime, RuntimeError, RuntimeEvent, RuntimeInfo,
+    ContainerId, CreateRequest, Credentials, ExecResult, Found, Image, LogRequest, Machine, NetworkFound, NetworkSpec,
+    Progress, Runtime, RuntimeError, RuntimeEvent, RuntimeInfo, Usage, VolumeFound, VolumeSpec,
 };
+use cgroups::Cgroups;
+use volume::VolumeError;
 
 /// How long Docker may take to begin an answer. Starts on a loaded disk take their time.
 const ANSWER: Duration = Duration::from_secs(120);
@@ -44,6 +52,10 @@ const OUTPUT: usize = 10 * 1024;
 pub struct Docker {
     endpoint: String,
     client: Mutex<Option<Client>>,
+    /// The kernel's figures, where the engine is on this machine.
+    cgroups: Option<Arc<Cgroups>>,
+    /// The engine's own directory.
+    root: Mutex<PathBuf>,
 }
 
 impl Docker {
@@ -53,7 +65,16 @@ impl Docker {
         Self {
             endpoint: endpoint.to_owned(),
             client: Mutex::new(None),
+            cgroups: (!is_remote(endpoint)).then(|| Arc::new(Cgroups::new(Path::new("/sys/fs/cgroup")))),
+            root: Mutex::new("/var/lib/docker".into()),
         }
+    }
+
+    /// Measures containers by asking the engine alone, as for one whose control groups cannot be seen.
+    #[must_use]
+    pub fn asking(mut self) -> Self {
+        self.cgroups = None;
+        self
     }
 
     async fn client(&self) -> Result<Client, RuntimeError> {
@@ -62,7 +83,7 @@ impl Docker {
         }
         let endpoint = &self.endpoint;
         let timeout = ANSWER.as_secs();
-        let client = if endpoint.starts_with("tcp://") || endpoint.starts_with("http://") {
+        let client = if is_remote(endpoint) {
             Client::connect_with_http(endpoint, timeout, API_DEFAULT_VERSION)
         } else {
             Client::connect_with_unix(endpoint, timeout, API_DEFAULT_VERSION)
@@ -97,6 +118,22 @@ impl Docker {
             | Error::SocketNotFoundError(_)
             | Error::RequestTimeoutError => self.unreachable(&error),
             other => RuntimeError::Refused(other.to_string()),
+        }
+    }
+}
+
+/// Whether an engine may be on another machine.
+fn is_remote(endpoint: &str) -> bool {
+    endpoint.starts_with("tcp://") || endpoint.starts_with("http://")
+}
+
+impl Docker {
+    fn volume_error(&self, error: VolumeError, name: &str) -> RuntimeError {
+        match error {
+            VolumeError::Foreign => RuntimeError::Refused(format!(
+                "there is a Docker volume {name} that is not this cluster's; rename or remove it"
+            )),
+            VolumeError::Docker(error) => self.error(error, name),
         }
     }
 }
@@ -382,46 +419,12 @@ impl Runtime for Docker {
             .list_networks(None::<ListNetworksOptions>)
             .await
             .map_err(|error| self.error(error, "networks"))?;
-        Ok(networks
-            .into_iter()
-            .map(|network| NetworkFound {
-                name: network.name.unwrap_or_default(),
-                id: network.id.unwrap_or_default(),
-                subnets: network
-                    .ipam
-                    .and_then(|ipam| ipam.config)
-                    .unwrap_or_default()
-                    .into_iter()
-                    .filter_map(|config| config.subnet)
-                    .collect(),
-                labels: network.labels.unwrap_or_default().into_iter().collect(),
-            })
-            .collect())
+        Ok(networks.into_iter().map(network::found).collect())
     }
 
     async fn create_network(&self, spec: &NetworkSpec) -> Result<(), RuntimeError> {
         let client = self.client().await?;
-        let request = NetworkCreateRequest {
-            name: spec.name.clone(),
-            driver: Some("bridge".to_owned()),
-            ipam: Some(Ipam {
-                driver: Some("default".to_owned()),
-                config: Some(vec![IpamConfig {
-                    subnet: Some(spec.subnet.clone()),
-                    ip_range: Some(spec.dynamic.clone()),
-                    gateway: Some(spec.gateway.to_string()),
-                    auxiliary_addresses: None,
-                }]),
-                options: None,
-            }),
-            options: Some(HashMap::from([(
-                "com.docker.network.bridge.name".to_owned(),
-                spec.bridge.clone(),
-            )])),
-            labels: Some(spec.labels.clone().into_iter().collect()),
-            ..Default::default()
-        };
-        match client.create_network(request).await {
+        match client.create_network(network::request(spec)).await {
             Ok(_) => Ok(()),
             Err(error) => Err(self.error(error, &spec.name)),
         }
@@ -435,10 +438,27 @@ impl Runtime for Docker {
         }
     }
 
+    async fn ensure_volume(&self, spec: &VolumeSpec) -> Result<VolumeFound, RuntimeError> {
+        let client = self.client().await?;
+        volume::ensure(&client, spec)
+            .await
+            .map_err(|error| self.volume_error(error, &spec.name))
+    }
+
+    async fn remove_volume(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<(), RuntimeError> {
+        let client = self.client().await?;
+        volume::remove(&client, name, labels)
+            .await
+            .map_err(|error| self.volume_error(error, name))
+    }
+
     async fn info(&self) -> Result<RuntimeInfo, RuntimeError> {
         let client = self.client().await?;
         let info = client.info().await.map_err(|error| self.error(error, "info"))?;
         let version = client.version().await.map_err(|error| self.error(error, "version"))?;
+        if let Some(root) = &info.docker_root_dir {
+            *self.root.lock() = root.into();
+        }
         Ok(RuntimeInfo {
             version: version.version.unwrap_or_default(),
             api_version: version.api_version.unwrap_or_default(),
@@ -450,6 +470,14 @@ impl Runtime for Docker {
             live_restore: info.live_restore_enabled.unwrap_or(false),
             root: info.docker_root_dir.unwrap_or_default(),
         })
+    }
+
+    async fn usage(&self, ids: &[ContainerId]) -> Result<Vec<Option<Usage>>, RuntimeError> {
+        self.measure(ids).await
+    }
+
+    async fn machine(&self, data: Option<&Path>) -> Result<Machine, RuntimeError> {
+        Ok(self.look_at_machine(data).await)
     }
 }
 

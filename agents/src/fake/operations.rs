@@ -1,6 +1,6 @@
 //! What the runtime in memory does when it is asked.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,8 +10,9 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use super::{Behaviour, FakeRuntime, Made, Op, image};
 use crate::runtime::{
-    ContainerId, CreateRequest, Credentials, ExecResult, Found, Image, Life, LogRequest, Network, NetworkFound,
-    NetworkSpec, Progress, Runtime, RuntimeError, RuntimeEvent, RuntimeInfo,
+    ContainerId, CreateRequest, Credentials, ExecResult, Found, Image, Life, LogRequest, Machine, Network,
+    NetworkFound, NetworkSpec, Progress, Runtime, RuntimeError, RuntimeEvent, RuntimeInfo, Usage, VolumeFound,
+    VolumeSpec,
 };
 
 async fn take(time: Duration) {
@@ -234,6 +235,30 @@ impl Runtime for FakeRuntime {
         Ok(())
     }
 
+    async fn ensure_volume(&self, spec: &VolumeSpec) -> Result<VolumeFound, RuntimeError> {
+        let mut state = self.enter(None)?;
+        let path = format!("/fake/volumes/{}", spec.name);
+        match state.volumes.get(&spec.name) {
+            Some(labels) if *labels != spec.labels => Err(RuntimeError::NameInUse(spec.name.clone())),
+            Some(_) => Ok(VolumeFound { path, fresh: false }),
+            None => {
+                state.volumes.insert(spec.name.clone(), spec.labels.clone());
+                Ok(VolumeFound { path, fresh: true })
+            }
+        }
+    }
+
+    async fn remove_volume(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<(), RuntimeError> {
+        let mut state = self.enter(None)?;
+        if state.volumes.get(name).is_some_and(|own| own != labels) {
+            return Err(RuntimeError::Refused(format!(
+                "the volume {name} is not the one that was meant"
+            )));
+        }
+        state.volumes.remove(name);
+        Ok(())
+    }
+
     async fn info(&self) -> Result<RuntimeInfo, RuntimeError> {
         drop(self.enter(None)?);
         Ok(RuntimeInfo {
@@ -247,5 +272,28 @@ impl Runtime for FakeRuntime {
             live_restore: true,
             root: String::new(),
         })
+    }
+
+    async fn usage(&self, ids: &[ContainerId]) -> Result<Vec<Option<Usage>>, RuntimeError> {
+        let state = self.enter(None)?;
+        let now = self.clock.now().monotonic;
+        let of = |id: &ContainerId| {
+            let made = state.containers.get(id)?;
+            let load = state.loads.get(&*made.found.image).copied().unwrap_or_default();
+            Some(load.usage(now))
+        };
+        Ok(ids.iter().map(of).collect())
+    }
+
+    async fn machine(&self, _data: Option<&Path>) -> Result<Machine, RuntimeError> {
+        let state = self.enter(None)?;
+        let usage = state.node_load.usage(self.clock.now().monotonic);
+        let all = u64::try_from(self.options.memory).unwrap_or(0);
+        let mut machine = state.machine.clone().unwrap_or_else(|| Machine {
+            memory_available: Some(all.saturating_sub(usage.memory)),
+            ..Machine::default()
+        });
+        machine.usage = Some(usage);
+        Ok(machine)
     }
 }

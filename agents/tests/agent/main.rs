@@ -11,5 +11,6 @@ mod histories;
 mod joining;
 mod making;
 mod running;
+mod sampling;
 mod sessions;
 mod world;

@@ -181,3 +181,72 @@ async fn pods_are_bound_once_and_evicted_within_their_budget() {
         Value::Null
     );
 }
+
+#[tokio::test]
+async fn of_two_evictions_at_once_a_budget_allows_one() {
+    let bench = Bench::start().await;
+    bench
+        .put(json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
+            "metadata": {"name": "b", "namespace": "shop", "uid": "b", "generation": 1},
+            "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"kind": "replica"}}},
+            "status": {"observedGeneration": 1, "disruptionsAllowed": 1, "currentHealthy": 3, "desiredHealthy": 2,
+                "expectedPods": 3}}))
+        .await;
+    for name in ["x", "y", "z"] {
+        bench
+            .put(json!({"apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": name, "namespace": "shop", "uid": name, "labels": {"kind": "replica"}},
+                "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "i"}]},
+                "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}))
+            .await;
+    }
+    let evict = |name: &str, more: Value| {
+        let mut body = json!({"metadata": {"name": name}});
+        body["deleteOptions"] = more;
+        ask(Method::POST, &format!("{PODS}/{name}/eviction")).body(&body)
+    };
+    assert_eq!(bench.json(evict("x", json!({"dryRun": ["All"]}))).await.0, 201);
+    let (x, y, z) = tokio::join!(
+        bench.json(evict("x", json!({}))),
+        bench.json(evict("y", json!({}))),
+        bench.json(evict("z", json!({}))),
+    );
+    let answers = [x, y, z];
+    assert_eq!(
+        answers.iter().filter(|(code, _)| *code == 201).count(),
+        1,
+        "{answers:?}"
+    );
+    let (_, refusal) = answers
+        .iter()
+        .find(|(code, _)| *code == 429)
+        .expect("the others are refused");
+    assert_eq!(refusal["reason"], "TooManyRequests");
+    assert_eq!(refusal["details"]["causes"][0]["reason"], "DisruptionBudget");
+    let budget = bench
+        .ok(get("/apis/policy/v1/namespaces/shop/poddisruptionbudgets/b"))
+        .await;
+    assert_eq!(budget["status"]["disruptionsAllowed"], 0);
+    assert_eq!(
+        budget["status"]["disruptedPods"].as_object().map(serde_json::Map::len),
+        Some(1)
+    );
+    let pods = bench.ok(get(PODS)).await;
+    let going: Vec<&Value> = pods["items"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter(|pod| !pod["metadata"]["deletionTimestamp"].is_null())
+        .collect();
+    assert_eq!(going.len(), 1);
+    let conditions = going[0]["status"]["conditions"].as_array().expect("a list");
+    assert!(
+        conditions
+            .iter()
+            .any(|condition| condition["type"] == "DisruptionTarget" && condition["reason"] == "EvictionByEvictionAPI"),
+        "{conditions:?}"
+    );
+    // A second eviction of the same pod is no second disruption.
+    let name = going[0]["metadata"]["name"].as_str().expect("it has one").to_owned();
+    assert_eq!(bench.json(evict(&name, json!({}))).await.0, 201);
+}

@@ -1,23 +1,50 @@
 //! Reading fields of objects that may lack any of them.
 
+use std::{cell::OnceCell, ops::Deref};
+
 use jiff::Timestamp;
 use schemas::Object;
 use serde_json::Value;
 
 use crate::age;
 
-/// A field of the body by its path, `/spec/replicas`.
-pub(super) fn body<'a>(object: &'a Object, path: &str) -> Option<&'a Value> {
-    let path = path.strip_prefix('/')?;
-    match path.split_once('/') {
-        None => object.body.value().get(path),
-        Some((first, rest)) => object.body.value().get(first)?.pointer(&format!("/{rest}")),
+/// An object with its parts unpacked, as far as a row looks at them.
+pub(super) struct Shown<'a> {
+    object: &'a Object,
+    body: OnceCell<Value>,
+    status: OnceCell<Value>,
+}
+
+impl<'a> From<&'a Object> for Shown<'a> {
+    fn from(object: &'a Object) -> Self {
+        Self {
+            object,
+            body: OnceCell::new(),
+            status: OnceCell::new(),
+        }
     }
 }
 
+impl Deref for Shown<'_> {
+    type Target = Object;
+
+    fn deref(&self) -> &Object {
+        self.object
+    }
+}
+
+/// A field of the body by its path, `/spec/replicas`.
+pub(super) fn body<'a>(shown: &'a Shown<'_>, path: &str) -> Option<&'a Value> {
+    shown
+        .body
+        .get_or_init(|| shown.object.body.part().value())
+        .pointer(path)
+}
+
 /// A field of the status by its path, `/readyReplicas`.
-pub(super) fn status<'a>(object: &'a Object, path: &str) -> Option<&'a Value> {
-    object.status.as_ref()?.pointer(path)
+pub(super) fn status<'a>(shown: &'a Shown<'_>, path: &str) -> Option<&'a Value> {
+    let unpacked = || shown.object.status_value().unwrap_or_default();
+    shown.status.get_or_init(unpacked).pointer(path)
 }
 
 pub(super) fn text(value: Option<&Value>) -> Option<&str> {
@@ -98,14 +125,14 @@ pub(super) fn time(value: Option<&Value>) -> Option<Timestamp> {
 }
 
 /// The status of a condition, `True`, `False` or `Unknown`.
-pub(super) fn condition<'a>(object: &'a Object, name: &str) -> Option<&'a str> {
+pub(super) fn condition<'a>(object: &'a Shown<'_>, name: &str) -> Option<&'a str> {
     each(status(object, "/conditions"))
         .find(|condition| text(condition.get("type")) == Some(name))
         .and_then(|condition| text(condition.get("status")))
 }
 
 /// Names and images of the containers of a pod template.
-pub(super) fn containers(object: &Object) -> [Value; 2] {
+pub(super) fn containers(object: &Shown<'_>) -> [Value; 2] {
     let list = || each(body(object, "/spec/template/spec/containers"));
     let column = |field: &str| -> Value { joined(list().filter_map(|item| text(item.get(field)))).into() };
     [column("name"), column("image")]

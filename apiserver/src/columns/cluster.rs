@@ -1,12 +1,12 @@
 //! Namespaces, nodes, events, configuration and access.
 
 use jiff::Timestamp;
-use schemas::{Object, labels::NODE_ROLE_PREFIX};
+use schemas::labels::NODE_ROLE_PREFIX;
 use serde_json::Value;
 
 use super::{
     AGE, Column, Holds, NAME,
-    access::{age_of, body, condition, count, each, joined, number as int, status, text as string, time},
+    access::{Shown, age_of, body, condition, count, each, joined, number as int, status, text as string, time},
     cells::row,
     number, switch, text, wide,
 };
@@ -68,7 +68,7 @@ pub(super) const BINDING: &[Column] = &[
 ];
 pub(super) const CREATED_AT: &[Column] = &[NAME, text("Created At", "When the object was made.")];
 
-pub(super) fn namespace(object: &Object, now: Timestamp) -> Vec<Value> {
+pub(super) fn namespace(object: &Shown<'_>, now: Timestamp) -> Vec<Value> {
     let phase = if object.is_deleting() {
         "Terminating"
     } else {
@@ -77,7 +77,7 @@ pub(super) fn namespace(object: &Object, now: Timestamp) -> Vec<Value> {
     row![object.name(), phase, age_of(object, now)]
 }
 
-pub(super) fn node(object: &Object, now: Timestamp) -> Vec<Value> {
+pub(super) fn node(object: &Shown<'_>, now: Timestamp) -> Vec<Value> {
     // A silent node was ready once; one without the condition has never said anything.
     let mut state = match condition(object, "Ready") {
         Some("True") => "Ready",
@@ -119,7 +119,7 @@ pub(super) fn node(object: &Object, now: Timestamp) -> Vec<Value> {
     ]
 }
 
-pub(super) fn event(object: &Object, now: Timestamp) -> Vec<Value> {
+pub(super) fn event(object: &Shown<'_>, now: Timestamp) -> Vec<Value> {
     let at = |path: &str| time(body(object, path));
     let first = at("/firstTimestamp").or_else(|| at("/eventTime"));
     let last = at("/series/lastObservedTime")
@@ -153,12 +153,12 @@ pub(super) fn event(object: &Object, now: Timestamp) -> Vec<Value> {
     ]
 }
 
-pub(super) fn config_map(object: &Object, now: Timestamp) -> Vec<Value> {
+pub(super) fn config_map(object: &Shown<'_>, now: Timestamp) -> Vec<Value> {
     let entries = count(body(object, "/data")) + count(body(object, "/binaryData"));
     row![object.name(), entries, age_of(object, now)]
 }
 
-pub(super) fn secret(object: &Object, now: Timestamp) -> Vec<Value> {
+pub(super) fn secret(object: &Shown<'_>, now: Timestamp) -> Vec<Value> {
     row![
         object.name(),
         string(body(object, "/type")).unwrap_or("Opaque"),
@@ -167,11 +167,11 @@ pub(super) fn secret(object: &Object, now: Timestamp) -> Vec<Value> {
     ]
 }
 
-pub(super) fn service_account(object: &Object, now: Timestamp) -> Vec<Value> {
+pub(super) fn service_account(object: &Shown<'_>, now: Timestamp) -> Vec<Value> {
     row![object.name(), count(body(object, "/secrets")), age_of(object, now)]
 }
 
-pub(super) fn lease(object: &Object, now: Timestamp) -> Vec<Value> {
+pub(super) fn lease(object: &Shown<'_>, now: Timestamp) -> Vec<Value> {
     row![
         object.name(),
         string(body(object, "/spec/holderIdentity")).unwrap_or(""),
@@ -179,7 +179,7 @@ pub(super) fn lease(object: &Object, now: Timestamp) -> Vec<Value> {
     ]
 }
 
-pub(super) fn priority_class(object: &Object, now: Timestamp) -> Vec<Value> {
+pub(super) fn priority_class(object: &Shown<'_>, now: Timestamp) -> Vec<Value> {
     row![
         object.name(),
         int(body(object, "/value")),
@@ -189,7 +189,7 @@ pub(super) fn priority_class(object: &Object, now: Timestamp) -> Vec<Value> {
     ]
 }
 
-pub(super) fn binding(object: &Object, now: Timestamp) -> Vec<Value> {
+pub(super) fn binding(object: &Shown<'_>, now: Timestamp) -> Vec<Value> {
     let role = |field: &str| {
         body(object, "/roleRef")
             .and_then(|role| string(role.get(field)))
@@ -218,7 +218,7 @@ pub(super) fn binding(object: &Object, now: Timestamp) -> Vec<Value> {
     ]
 }
 
-pub(super) fn created_at(object: &Object) -> Vec<Value> {
+pub(super) fn created_at(object: &Shown<'_>) -> Vec<Value> {
     let created = object
         .meta
         .creation_timestamp
@@ -245,14 +245,14 @@ mod tests {
                 .iter()
                 .map(|ready| json!({"type": "Ready", "status": ready}))
                 .collect();
-            let object = Object::from_value(json!({
+            let object = schemas::Object::from_value(json!({
                 "apiVersion": "v1", "kind": "Node",
                 "metadata": {"name": "n", "labels": {"node-role.kubernetes.io/worker": ""}},
                 "spec": {"unschedulable": unschedulable},
                 "status": {"conditions": conditions, "addresses": [{"type": "InternalIP", "address": "10.0.0.5"}]},
             }))
             .expect("a node");
-            let cells = node(&object, Timestamp::UNIX_EPOCH);
+            let cells = node(&Shown::from(&object), Timestamp::UNIX_EPOCH);
             assert_eq!(cells[1], state);
             assert_eq!(cells[2], "worker");
             assert_eq!(cells[5], "10.0.0.5");
@@ -273,7 +273,8 @@ mod tests {
             for (name, time) in times.as_object().into_iter().flatten() {
                 value[name] = time.clone();
             }
-            let cells = event(&Object::from_value(value).expect("an event"), now);
+            let object = schemas::Object::from_value(value).expect("an event");
+            let cells = event(&Shown::from(&object), now);
             assert_eq!(cells[0], last);
             assert_eq!(cells[3], "pod/p");
             assert_eq!(cells[6], "done");

@@ -1,12 +1,11 @@
 //! Pods: the status that people know, from the states of the containers.
 
 use jiff::Timestamp;
-use schemas::Object;
 use serde_json::Value;
 
 use super::{
     AGE, Column, NAME,
-    access::{age_of, body, condition, each, number, status as field, text as string, time},
+    access::{Shown, age_of, body, condition, each, number, status as field, text as string, time},
     cells::row,
     text, wide,
 };
@@ -73,7 +72,7 @@ impl Restarts {
 
 /// Reads what the table says from the pod's status.
 #[must_use]
-pub(super) fn status(pod: &Object) -> PodStatus {
+pub(super) fn status(pod: &Shown<'_>) -> PodStatus {
     let sidecars: Vec<&str> = each(body(pod, "/spec/initContainers"))
         .filter(|init| string(init.get("restartPolicy")) == Some("Always"))
         .filter_map(|init| string(init.get("name")))
@@ -158,7 +157,7 @@ pub(super) fn status(pod: &Object) -> PodStatus {
     }
 }
 
-pub(super) fn cells(pod: &Object, now: Timestamp) -> Vec<Value> {
+pub(super) fn cells(pod: &Shown<'_>, now: Timestamp) -> Vec<Value> {
     let status = status(pod);
     let restarts = match status.restarted {
         Some(last) if status.restarts > 0 => {
@@ -193,8 +192,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn pod(spec: Value, status: Value) -> Object {
-        Object::from_value(json!({
+    fn pod(spec: Value, status: Value) -> schemas::Object {
+        schemas::Object::from_value(json!({
             "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": spec, "status": status,
         }))
         .expect("a pod")
@@ -300,7 +299,7 @@ mod tests {
                 1,
             ),
         ] {
-            let status = status(&pod(spec.clone(), status_value.clone()));
+            let status = status(&Shown::from(&pod(spec.clone(), status_value.clone())));
             assert_eq!(status.reason, reason, "{status_value}");
             assert_eq!(
                 format!("{}/{}", status.ready, status.containers),
@@ -318,7 +317,7 @@ mod tests {
             pod.meta.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
                 Timestamp::UNIX_EPOCH,
             ));
-            assert_eq!(status(&pod).reason, reason);
+            assert_eq!(status(&Shown::from(&pod)).reason, reason);
         }
     }
 
@@ -331,6 +330,6 @@ mod tests {
                 "lastState": {"terminated": {"finishedAt": "2026-01-01T00:00:00Z"}}}]}),
         );
         let now = "2026-01-01T00:05:00Z".parse().expect("a time");
-        assert_eq!(cells(&pod, now)[3], "4 (5m ago)");
+        assert_eq!(cells(&Shown::from(&pod), now)[3], "4 (5m ago)");
     }
 }

@@ -1,12 +1,11 @@
 //! Kinds of the network.
 
 use jiff::Timestamp;
-use schemas::Object;
 use serde_json::Value;
 
 use super::{
     AGE, Column, NAME, SELECTOR,
-    access::{age_of, body, each, joined, labels, number, plain, selector, status, text as string},
+    access::{Shown, age_of, body, each, joined, labels, number, plain, selector, status, text as string},
     cells::row,
     text,
 };
@@ -42,13 +41,13 @@ pub(super) const INGRESS: &[Column] = &[
 pub(super) const NETWORK_POLICY: &[Column] = &[NAME, text("Pod-Selector", "The pods that it is about."), AGE];
 
 /// The addresses of a load balancer.
-fn balancer(object: &Object) -> Vec<&str> {
+fn balancer<'a>(object: &'a Shown<'_>) -> Vec<&'a str> {
     each(status(object, "/loadBalancer/ingress"))
         .filter_map(|point| string(point.get("ip")).or_else(|| string(point.get("hostname"))))
         .collect()
 }
 
-pub(super) fn service(object: &Object, now: Timestamp) -> Vec<Value> {
+pub(super) fn service(object: &Shown<'_>, now: Timestamp) -> Vec<Value> {
     let kind = string(body(object, "/spec/type")).unwrap_or("ClusterIP");
     let external: Vec<&str> = each(body(object, "/spec/externalIPs"))
         .filter_map(Value::as_str)
@@ -94,7 +93,7 @@ fn first_of(all: &[String]) -> String {
     format!("{} + {} more...", all[..SHOWN].join(","), all.len() - SHOWN)
 }
 
-pub(super) fn endpoints(object: &Object, now: Timestamp) -> Vec<Value> {
+pub(super) fn endpoints(object: &Shown<'_>, now: Timestamp) -> Vec<Value> {
     let mut all = Vec::new();
     for subset in each(body(object, "/subsets")) {
         let ports: Vec<i64> = each(subset.get("ports")).map(|port| number(port.get("port"))).collect();
@@ -108,7 +107,7 @@ pub(super) fn endpoints(object: &Object, now: Timestamp) -> Vec<Value> {
     row![object.name(), first_of(&all), age_of(object, now)]
 }
 
-pub(super) fn endpoint_slice(object: &Object, now: Timestamp) -> Vec<Value> {
+pub(super) fn endpoint_slice(object: &Shown<'_>, now: Timestamp) -> Vec<Value> {
     let ports: Vec<String> = each(body(object, "/ports"))
         .map(|port| port.get("port").map_or_else(|| "*".to_owned(), plain))
         .collect();
@@ -126,7 +125,7 @@ pub(super) fn endpoint_slice(object: &Object, now: Timestamp) -> Vec<Value> {
     ]
 }
 
-pub(super) fn ingress(object: &Object, now: Timestamp) -> Vec<Value> {
+pub(super) fn ingress(object: &Shown<'_>, now: Timestamp) -> Vec<Value> {
     let hosts: Vec<&str> = each(body(object, "/spec/rules"))
         .filter_map(|rule| string(rule.get("host")))
         .collect();
@@ -145,7 +144,7 @@ pub(super) fn ingress(object: &Object, now: Timestamp) -> Vec<Value> {
     ]
 }
 
-pub(super) fn network_policy(object: &Object, now: Timestamp) -> Vec<Value> {
+pub(super) fn network_policy(object: &Shown<'_>, now: Timestamp) -> Vec<Value> {
     row![
         object.name(),
         selector(body(object, "/spec/podSelector")),
@@ -187,11 +186,11 @@ mod tests {
                 "<none>",
             ),
         ] {
-            let object = Object::from_value(json!({
+            let object = schemas::Object::from_value(json!({
                 "apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}, "spec": spec, "status": status,
             }))
             .expect("a service");
-            let cells = service(&object, Timestamp::UNIX_EPOCH);
+            let cells = service(&Shown::from(&object), Timestamp::UNIX_EPOCH);
             assert_eq!(cells[3], outside, "{spec}");
             assert_eq!(cells[4], ports, "{spec}");
         }

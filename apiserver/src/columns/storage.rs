@@ -1,12 +1,11 @@
 //! Volumes, claims, classes and quotas.
 
 use jiff::Timestamp;
-use schemas::Object;
 use serde_json::Value;
 
 use super::{
     AGE, Column, NAME,
-    access::{age_of, body, each, plain, status, text as string},
+    access::{Shown, age_of, body, each, plain, status, text as string},
     cells::row,
     switch, text, wide,
 };
@@ -68,7 +67,7 @@ fn modes(value: Option<&Value>) -> String {
 }
 
 /// The phase, or `Terminating`.
-fn phase(object: &Object) -> String {
+fn phase(object: &Shown<'_>) -> String {
     if object.is_deleting() {
         return "Terminating".to_owned();
     }
@@ -79,7 +78,7 @@ fn unset(value: Option<&Value>) -> &str {
     string(value).unwrap_or("<unset>")
 }
 
-pub(super) fn volume(object: &Object, now: Timestamp) -> Vec<Value> {
+pub(super) fn volume(object: &Shown<'_>, now: Timestamp) -> Vec<Value> {
     let claim = body(object, "/spec/claimRef").map(|claim| {
         let part = |field: &str| string(claim.get(field)).unwrap_or("");
         format!("{}/{}", part("namespace"), part("name"))
@@ -99,7 +98,7 @@ pub(super) fn volume(object: &Object, now: Timestamp) -> Vec<Value> {
     ]
 }
 
-pub(super) fn claim(object: &Object, now: Timestamp) -> Vec<Value> {
+pub(super) fn claim(object: &Shown<'_>, now: Timestamp) -> Vec<Value> {
     let volume = string(body(object, "/spec/volumeName"));
     // Before it is bound a claim has neither size nor modes.
     let bound = |text: String| if volume.is_some() { text } else { String::new() };
@@ -116,7 +115,7 @@ pub(super) fn claim(object: &Object, now: Timestamp) -> Vec<Value> {
     ]
 }
 
-pub(super) fn class(object: &Object, now: Timestamp) -> Vec<Value> {
+pub(super) fn class(object: &Shown<'_>, now: Timestamp) -> Vec<Value> {
     let default = object.annotation("storageclass.kubernetes.io/is-default-class") == Some("true");
     row![
         if default {
@@ -132,14 +131,12 @@ pub(super) fn class(object: &Object, now: Timestamp) -> Vec<Value> {
     ]
 }
 
-pub(super) fn quota(object: &Object, now: Timestamp) -> Vec<Value> {
+pub(super) fn quota(object: &Shown<'_>, now: Timestamp) -> Vec<Value> {
     let (mut requests, mut limits) = (Vec::new(), Vec::new());
     let hard = status(object, "/hard").and_then(Value::as_object);
     for (name, most) in hard.into_iter().flatten() {
-        let used = object
-            .status
-            .as_ref()
-            .and_then(|status| status.get("used")?.get(name))
+        let used = status(object, "/used")
+            .and_then(|used| used.get(name))
             .map_or_else(|| "0".to_owned(), plain);
         let line = format!("{name}: {used}/{}", plain(most));
         if name.starts_with("limits.") {

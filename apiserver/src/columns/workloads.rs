@@ -1,13 +1,12 @@
 //! Kinds that make pods, and those that steer them.
 
 use jiff::Timestamp;
-use schemas::Object;
 use serde_json::Value;
 
 use super::{
     AGE, CONTAINERS, Column, IMAGES, NAME, SELECTOR,
     access::{
-        age_of, body, condition, containers, count, each, labels, number as int, plain, selector, status,
+        Shown, age_of, body, condition, containers, count, each, labels, number as int, plain, selector, status,
         text as string, time,
     },
     cells::{row, with},
@@ -98,12 +97,12 @@ pub(super) const BUDGET: &[Column] = &[
 ];
 
 /// `spec.replicas`, which is 1 when nothing is said.
-fn wanted(object: &Object) -> i64 {
+fn wanted(object: &Shown<'_>) -> i64 {
     body(object, "/spec/replicas").and_then(Value::as_i64).unwrap_or(1)
 }
 
 /// The selector of a controller; a ReplicationController's is a plain map.
-fn pods_of(object: &Object) -> Value {
+fn pods_of(object: &Shown<'_>) -> Value {
     let value = body(object, "/spec/selector");
     if object.kind == schemas::Kind::ReplicationController {
         labels(value).into()
@@ -112,7 +111,7 @@ fn pods_of(object: &Object) -> Value {
     }
 }
 
-pub(super) fn deployment(object: &Object, now: Timestamp) -> Vec<Value> {
+pub(super) fn deployment(object: &Shown<'_>, now: Timestamp) -> Vec<Value> {
     let cells = row![
         object.name(),
         format!("{}/{}", int(status(object, "/readyReplicas")), wanted(object)),
@@ -123,7 +122,7 @@ pub(super) fn deployment(object: &Object, now: Timestamp) -> Vec<Value> {
     with(with(cells, containers(object)), [pods_of(object)])
 }
 
-pub(super) fn replica_set(object: &Object, now: Timestamp) -> Vec<Value> {
+pub(super) fn replica_set(object: &Shown<'_>, now: Timestamp) -> Vec<Value> {
     let cells = row![
         object.name(),
         wanted(object),
@@ -134,7 +133,7 @@ pub(super) fn replica_set(object: &Object, now: Timestamp) -> Vec<Value> {
     with(with(cells, containers(object)), [pods_of(object)])
 }
 
-pub(super) fn daemon_set(object: &Object, now: Timestamp) -> Vec<Value> {
+pub(super) fn daemon_set(object: &Shown<'_>, now: Timestamp) -> Vec<Value> {
     let cells = row![
         object.name(),
         int(status(object, "/desiredNumberScheduled")),
@@ -148,7 +147,7 @@ pub(super) fn daemon_set(object: &Object, now: Timestamp) -> Vec<Value> {
     with(with(cells, containers(object)), [pods_of(object)])
 }
 
-pub(super) fn stateful_set(object: &Object, now: Timestamp) -> Vec<Value> {
+pub(super) fn stateful_set(object: &Shown<'_>, now: Timestamp) -> Vec<Value> {
     let cells = row![
         object.name(),
         format!("{}/{}", int(status(object, "/readyReplicas")), wanted(object)),
@@ -157,7 +156,7 @@ pub(super) fn stateful_set(object: &Object, now: Timestamp) -> Vec<Value> {
     with(cells, containers(object))
 }
 
-pub(super) fn controller_revision(object: &Object, now: Timestamp) -> Vec<Value> {
+pub(super) fn controller_revision(object: &Shown<'_>, now: Timestamp) -> Vec<Value> {
     let owner = object.controller().map(|owner| {
         let group = owner.api_version.split_once('/').map(|(group, _)| group);
         let kind = owner.kind.to_lowercase();
@@ -174,7 +173,7 @@ pub(super) fn controller_revision(object: &Object, now: Timestamp) -> Vec<Value>
     ]
 }
 
-pub(super) fn job(object: &Object, now: Timestamp) -> Vec<Value> {
+pub(super) fn job(object: &Shown<'_>, now: Timestamp) -> Vec<Value> {
     let is = |name| condition(object, name) == Some("True");
     let word = if is("Complete") {
         "Complete"
@@ -212,7 +211,7 @@ pub(super) fn job(object: &Object, now: Timestamp) -> Vec<Value> {
     with(with(cells, containers(object)), [pods_of(object)])
 }
 
-pub(super) fn cron_job(object: &Object, now: Timestamp) -> Vec<Value> {
+pub(super) fn cron_job(object: &Shown<'_>, now: Timestamp) -> Vec<Value> {
     let last = time(status(object, "/lastScheduleTime"));
     let list = || each(body(object, "/spec/jobTemplate/spec/template/spec/containers"));
     let column = |field: &str| super::access::joined(list().filter_map(|item| string(item.get(field))));
@@ -270,7 +269,7 @@ fn metric(wanted: &Value, current: Option<&Value>) -> String {
     )
 }
 
-pub(super) fn autoscaler(object: &Object, now: Timestamp) -> Vec<Value> {
+pub(super) fn autoscaler(object: &Shown<'_>, now: Timestamp) -> Vec<Value> {
     let reference = body(object, "/spec/scaleTargetRef");
     let part = |field: &str| string(reference.and_then(|value| value.get(field))).unwrap_or("");
     let current: Vec<&Value> = each(status(object, "/currentMetrics")).collect();
@@ -289,7 +288,7 @@ pub(super) fn autoscaler(object: &Object, now: Timestamp) -> Vec<Value> {
     ]
 }
 
-pub(super) fn budget(object: &Object, now: Timestamp) -> Vec<Value> {
+pub(super) fn budget(object: &Shown<'_>, now: Timestamp) -> Vec<Value> {
     let limit = |path: &str| body(object, path).map_or_else(|| "N/A".to_owned(), plain);
     row![
         object.name(),

@@ -91,6 +91,20 @@ impl Cluster {
         self.folder.path().join("kubeconfig")
     }
 
+    /// The code that curl gets for a body over HTTP/2 at a path, as nobody.
+    pub(crate) async fn post_as_nobody(&self, path: &str, body: &str) -> Output {
+        let file = self.folder.path().join("body");
+        std::fs::write(&file, body).expect("the body is written");
+        let mut command = Command::new("curl");
+        command
+            .args(["--http2", "--silent", "--show-error", "--insecure", "--max-time", "20"])
+            .args(["--write-out", "%{http_version} %{http_code}", "--output", "/dev/null"])
+            .arg("--data-binary")
+            .arg(format!("@{}", file.display()))
+            .arg(format!("{}{path}", self.url));
+        command.output().await.expect("curl can be run")
+    }
+
     fn write_kubeconfig(&self) {
         std::fs::write(self.folder.path().join("ca.pem"), self.authority.ca_pem()).expect("the CA is written");
         let config = json!({

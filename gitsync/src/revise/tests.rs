@@ -113,7 +113,7 @@ proptest! {
                     prop_assert!(held.contains(&row.unit), "{} holds what it fed", path);
                 }
             }
-            for (key, row) in &desired.rows {
+            for (key, row) in desired.rows.iter() {
                 if held.contains(&row.unit) {
                     prop_assert_eq!(after.rows.get(key), Some(row), "a held unit does not move");
                 } else if !after.rows.contains_key(key) {
@@ -215,5 +215,40 @@ fn a_broken_source_keeps_every_row_and_deletes_nothing() {
     assert_eq!(after.rows, desired.rows);
     assert_eq!(after.commit, desired.commit);
     assert!(after.units.values().all(|at| !at.may_delete));
+    let held = |at: &UnitAt| at.held.as_deref() == Some("the branch is gone");
+    assert!(after.units.values().all(held), "{:?}", after.units);
     assert_eq!(after.source_error.as_deref(), Some("the branch is gone"));
+}
+
+#[test]
+fn what_an_unrelated_history_lacks_is_held_at_the_commit_that_has_it() {
+    let file = |path: &str, name: &str| {
+        let text = format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {name}\n");
+        Arc::new(ParsedFile::read(path, text.as_bytes()))
+    };
+    let mut touched = FxHashSet::default();
+    let mut index = Index::default();
+    for (path, name) in [
+        ("namespaces/a/one.yaml", "one"),
+        ("namespaces/b/two.yaml", "two"),
+        ("namespaces/c/three.yaml", "three"),
+        ("namespaces/c/four.yaml", "four"),
+    ] {
+        index.put(file(path, name), &mut touched);
+    }
+    let at = Timestamp::UNIX_EPOCH;
+    let empty = Desired::default();
+    let first = revise(&index, &Book::default(), &touched, &empty, &info(1), None, at);
+    let desired = apply(&empty, &first.write);
+    let book = Book::read(&desired, &index);
+    touched.clear();
+    index.remove("namespaces/b/two.yaml", &mut touched);
+    index.remove("namespaces/c/four.yaml", &mut touched);
+    let why = Some("unrelated".to_owned());
+    let second = revise(&index, &book, &touched, &desired, &info(2), why.clone(), at);
+    assert!(second.write.drop.is_empty());
+    for (unit, commit, held) in [("a", 2, None), ("b", 1, why.clone()), ("c", 2, why)] {
+        let found = &second.write.units[&Unit(unit.into())];
+        assert_eq!((&found.commit, &found.held), (&info(commit).commit, &held), "{unit}");
+    }
 }

@@ -1,10 +1,14 @@
 //! Where status commits are written: a mirror in the data folder, and from there to their branch.
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{collections::HashSet, fs, path::PathBuf, sync::Arc};
 
 use git2::{ErrorCode, Oid, Repository, Signature, Time};
 use jiff::Timestamp;
-use schemas::report::Report;
+use schemas::{
+    Key, Unit,
+    report::{ObjectReport, Objects, Report},
+    shared::{Difference, SharedMap},
+};
 use store::Desired;
 
 use super::{folder::Folder, render, transfer};
@@ -357,52 +361,115 @@ impl Mirror {
         Ok(Published::Commit(id))
     }
 
-    /// Brings the folder up to date; true if a file changed.
+    /// Brings the folder up to date, at the cost of what changed since it was last shown; true if a file
+    /// changed.
     fn render(&mut self, report: &Arc<Report>, desired: &Arc<Desired>) -> Result<bool, git2::Error> {
-        let Self {
-            repo, folder, shown, ..
-        } = self;
-        let before = shown.take();
-        let mut changed = false;
-        let mut put = |path: &str, text: &str| -> Result<(), git2::Error> {
-            changed |= folder.put(path, repo.blob(text.as_bytes())?);
-            Ok(())
+        let before = self.shown.take();
+        let is_first = before.is_none();
+        let (old_report, old_desired) = match &before {
+            Some((report, desired)) => (Some(&**report), &**desired),
+            None => (None, &Desired::default()),
         };
-        let mut paths = std::collections::HashSet::new();
-        for (unit, reported) in &report.units {
-            let old_unit = before.as_ref().and_then(|(report, _)| report.units.get(unit));
-            for (key, object) in &reported.objects {
-                let Some(row) = desired.rows.get(key) else { continue };
-                let old_row = before.as_ref().and_then(|(_, desired)| desired.rows.get(key));
-                let old = old_unit.and_then(|unit| unit.objects.get(key));
-                let path = render::object_path(key);
-                let same_row = old_row.is_some_and(|old| Arc::ptr_eq(old, row) || same_place(old, row));
-                if !(same_row && old == Some(object)) {
-                    put(&path, &render::object_file(key, object, row))?;
+        let mut page = Page {
+            repo: &self.repo,
+            folder: &mut self.folder,
+            changed: false,
+            paths: is_first.then(HashSet::new),
+        };
+        let nothing = Objects::default();
+        let old_units = old_report.map(|report| &report.units);
+        for (name, unit) in &report.units {
+            let old = old_units
+                .and_then(|units| units.get(name))
+                .map_or(&nothing, |old| &old.objects);
+            for difference in old.differences(&unit.objects) {
+                match difference {
+                    Difference::Added(key, object) | Difference::Changed(key, _, object) => {
+                        page.object(key, object, desired)?;
+                    }
+                    Difference::Removed(key, _) => page.remove(&render::object_path(key)),
                 }
-                paths.insert(path);
             }
         }
-        for (name, node) in &report.nodes {
-            let path = render::node_path(name);
-            if before.as_ref().and_then(|(report, _)| report.nodes.get(name)) != Some(node) {
-                put(&path, &render::node_file(name, node))?;
-            }
-            paths.insert(path);
+        let gone = old_units
+            .into_iter()
+            .flatten()
+            .filter(|(name, _)| !report.units.contains_key(*name));
+        for (key, _) in gone.flat_map(|(_, unit)| unit.objects.iter()) {
+            page.remove(&render::object_path(key));
         }
-        put("STATUS.md", &render::summary(report))?;
-        for path in folder.paths() {
-            if path != "STATUS.md" && !paths.contains(&path) {
-                changed |= folder.remove(&path);
+        if !is_first {
+            for difference in old_desired.rows.differences(&desired.rows) {
+                match difference {
+                    Difference::Added(key, _) | Difference::Changed(key, _, _) => {
+                        let unit = report.units.get(&Unit::of(key));
+                        if let Some(object) = unit.and_then(|unit| unit.objects.get(key)) {
+                            page.object(key, object, desired)?;
+                        }
+                    }
+                    Difference::Removed(key, _) => page.remove(&render::object_path(key)),
+                }
             }
         }
-        *shown = Some((report.clone(), desired.clone()));
+        let no_nodes = SharedMap::new();
+        let old_nodes = old_report.map_or(&no_nodes, |report| &report.nodes);
+        for difference in old_nodes.differences(&report.nodes) {
+            match difference {
+                Difference::Added(name, node) | Difference::Changed(name, _, node) => {
+                    page.put(render::node_path(name), &render::node_file(name, node))?;
+                }
+                Difference::Removed(name, _) => page.remove(&render::node_path(name)),
+            }
+        }
+        page.put("STATUS.md".to_owned(), &render::summary(report))?;
+        let changed = page.finish();
+        self.shown = Some((report.clone(), desired.clone()));
         Ok(changed)
     }
 }
 
-fn same_place(a: &store::DesiredRow, b: &store::DesiredRow) -> bool {
-    (&a.file, a.line, &a.commit) == (&b.file, b.line, &b.commit)
+/// The folder while it is brought up to date.
+struct Page<'a> {
+    repo: &'a Repository,
+    folder: &'a mut Folder,
+    changed: bool,
+    /// Every file that there shall be, when it is not known what the folder was last rendered from.
+    paths: Option<HashSet<String>>,
+}
+
+impl Page<'_> {
+    fn object(&mut self, key: &Key, object: &ObjectReport, desired: &Desired) -> Result<(), git2::Error> {
+        match desired.rows.get(key) {
+            Some(row) => self.put(render::object_path(key), &render::object_file(key, object, row)),
+            None => {
+                self.remove(&render::object_path(key));
+                Ok(())
+            }
+        }
+    }
+
+    fn put(&mut self, path: String, text: &str) -> Result<(), git2::Error> {
+        self.changed |= self.folder.put(&path, self.repo.blob(text.as_bytes())?);
+        if let Some(paths) = &mut self.paths {
+            paths.insert(path);
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, path: &str) {
+        self.changed |= self.folder.remove(path);
+    }
+
+    fn finish(mut self) -> bool {
+        if let Some(paths) = self.paths.take() {
+            for path in self.folder.paths() {
+                if !paths.contains(&path) {
+                    self.remove(&path);
+                }
+            }
+        }
+        self.changed
+    }
 }
 
 /// Towline, at a time that the caller read.

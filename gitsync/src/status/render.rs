@@ -118,25 +118,6 @@ fn word(outcome: Outcome) -> &'static str {
     }
 }
 
-/// Numbers of objects by outcome, from worst to best, zeros left out.
-fn totals(report: &Report) -> Vec<(Outcome, usize)> {
-    let mut counts = [0; 5];
-    for object in report.units.values().flat_map(|unit| unit.objects.values()) {
-        counts[object.outcome as usize] += 1;
-    }
-    let all = [
-        Outcome::Failed,
-        Outcome::Held,
-        Outcome::Progressing,
-        Outcome::Superseded,
-        Outcome::Converged,
-    ];
-    all.into_iter()
-        .map(|outcome| (outcome, counts[outcome as usize]))
-        .filter(|(_, count)| *count > 0)
-        .collect()
-}
-
 /// The commit message with its trailers.
 pub(crate) fn message(report: &Report, cluster: &str) -> String {
     let commit = report.commit.as_ref().map_or(NO_COMMIT, |commit| &*commit.0);
@@ -145,7 +126,8 @@ pub(crate) fn message(report: &Report, cluster: &str) -> String {
     if let Some(first) = outcome.get_mut(..1) {
         first.make_ascii_uppercase();
     }
-    let totals: Vec<String> = totals(report)
+    let totals: Vec<String> = report
+        .totals()
         .into_iter()
         .map(|(outcome, count)| format!("{count} {}", word(outcome)))
         .collect();
@@ -184,7 +166,7 @@ pub(crate) fn summary(report: &Report) -> String {
     }
     let all: usize = report.units.values().map(|unit| unit.objects.len()).sum();
     text.push_str("| objects | |\n|---|---|\n");
-    for (outcome, count) in totals(report) {
+    for (outcome, count) in report.totals() {
         let _ = writeln!(text, "| {} | {count} |", word(outcome));
     }
     let ready = report
@@ -230,15 +212,27 @@ fn units(report: &Report, text: &mut String) {
 }
 
 fn unhealthy(report: &Report, text: &mut String) {
-    let objects = report.units.values().flat_map(|unit| &unit.objects);
-    let nodes = report.nodes.iter().map(|(name, node)| (format!("Node {name}"), node));
-    let mut bad: Vec<(String, &ObjectReport)> = nodes
-        .chain(objects.map(|(key, object)| (key.to_string(), object)))
-        .filter(|(_, object)| !matches!(object.outcome, Outcome::Converged | Outcome::Superseded))
-        .collect();
+    let is_bad = |object: &ObjectReport| !matches!(object.outcome, Outcome::Converged | Outcome::Superseded);
+    let nodes = report.nodes.iter().filter(|(_, node)| is_bad(node));
+    let mut bad: Vec<(String, &ObjectReport)> = nodes.map(|(name, node)| (format!("Node {name}"), &**node)).collect();
+    let bad_nodes = bad.len();
+    for unit in report.units.values() {
+        let objects = unit.objects.unsettled().take_while(|(_, object)| is_bad(object));
+        bad.extend(objects.take(LISTED).map(|(key, object)| (key.to_string(), &**object)));
+    }
     if bad.is_empty() {
         return;
     }
+    let bad_objects: usize = [Outcome::Progressing, Outcome::Held, Outcome::Failed]
+        .into_iter()
+        .map(|outcome| {
+            report
+                .units
+                .values()
+                .map(|unit| unit.objects.count(outcome))
+                .sum::<usize>()
+        })
+        .sum();
     // The worst first; within an outcome the order of names stays.
     bad.sort_by_key(|(_, object)| std::cmp::Reverse(object.outcome));
     text.push_str("## Not converged\n\n| object | outcome | why | declared at |\n|---|---|---|---|\n");
@@ -255,7 +249,7 @@ fn unhealthy(report: &Report, text: &mut String) {
             cell(&place)
         );
     }
-    more(bad.len(), text);
+    more(bad_nodes + bad_objects, text);
 }
 
 fn held_deletions(report: &Report, text: &mut String) {

@@ -53,6 +53,14 @@ async fn push(world: &World, change: impl FnOnce(&Repo), spec: &str) -> Verdict 
     world.sync.check_push(PushCheck { object_dirs, updates }).await
 }
 
+/// Fails unless a line of the verdict holds `part`.
+fn tells(verdict: &Verdict, part: &str) {
+    assert!(
+        verdict.lines.iter().any(|line| line.contains(part)),
+        "{part:?}: {verdict:?}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_good_push_is_accepted_and_summed_up() {
     let world = World::new(two_shops).await;
@@ -106,13 +114,7 @@ async fn an_added_error_refuses_and_an_older_one_does_not() {
         verdict.lines[0].starts_with("error: namespaces/a/bad.yaml:5:3: "),
         "{verdict:?}"
     );
-    assert!(
-        verdict
-            .lines
-            .iter()
-            .any(|line| line.starts_with("warning: not new: namespaces/b/old.yaml:5:1")),
-        "{verdict:?}"
-    );
+    tells(&verdict, "warning: not new: namespaces/b/old.yaml:5:1");
 
     // The older error has moved by a line; the push does not add it.
     let verdict = push(
@@ -129,17 +131,8 @@ async fn an_added_error_refuses_and_an_older_one_does_not() {
     )
     .await;
     assert!(verdict.accepted, "{verdict:?}");
-    assert!(
-        verdict
-            .lines
-            .iter()
-            .any(|line| line.starts_with("warning: not new: namespaces/b/old.yaml:6:1")),
-        "{verdict:?}"
-    );
-    assert!(
-        verdict.lines.iter().any(|line| line.starts_with("held: b stays")),
-        "{verdict:?}"
-    );
+    tells(&verdict, "warning: not new: namespaces/b/old.yaml:6:1");
+    tells(&verdict, "held: b stays");
 
     let verdict = push(
         &world,
@@ -151,13 +144,7 @@ async fn an_added_error_refuses_and_an_older_one_does_not() {
     )
     .await;
     assert!(!verdict.accepted);
-    assert!(
-        verdict
-            .lines
-            .iter()
-            .any(|line| line.contains("declared at namespaces/a/again.yaml:1 already")),
-        "{verdict:?}"
-    );
+    tells(&verdict, "declared at namespaces/a/again.yaml:1 already");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,13 +178,7 @@ async fn an_empty_tree_and_an_unrelated_history_are_told() {
     )
     .await;
     assert!(!verdict.accepted);
-    assert!(
-        verdict
-            .lines
-            .iter()
-            .any(|line| line.contains("not read as an order to delete")),
-        "{verdict:?}"
-    );
+    tells(&verdict, "not read as an order to delete");
     let verdict = push(
         &world,
         |clone| {
@@ -210,13 +191,7 @@ async fn an_empty_tree_and_an_unrelated_history_are_told() {
     )
     .await;
     assert!(verdict.accepted, "{verdict:?}");
-    assert!(
-        verdict
-            .lines
-            .iter()
-            .any(|line| line.starts_with("warning: the branch was pushed to a history unrelated")),
-        "{verdict:?}"
-    );
+    tells(&verdict, "warning: the branch was pushed to a history unrelated");
     assert!(
         verdict.lines.iter().any(|line| line.ends_with("0 to delete")),
         "{verdict:?}"

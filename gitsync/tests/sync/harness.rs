@@ -12,7 +12,8 @@ use std::{
 use gitsync::{GitSync, Options, Source};
 use schemas::{
     Commit, Key, Kind,
-    report::{ObjectReport, Outcome, Position, Report, UnitReport},
+    report::{ObjectReport, Objects, Outcome, Position, Report, UnitReport},
+    shared::SharedMap,
 };
 use serde_json::Value;
 use store::{Desired, MemoryLog, Store, SystemClock};
@@ -157,13 +158,13 @@ impl World {
                         Outcome::Converged
                     },
                     reason: at.held.clone().unwrap_or_default(),
-                    objects: BTreeMap::new(),
+                    objects: Objects::default(),
                     removing: Vec::new(),
                 };
                 (unit.clone(), report)
             })
             .collect();
-        for (key, row) in &desired.rows {
+        for (key, row) in desired.rows.iter() {
             let told = outcomes.iter().find(|(named, ..)| *named == key);
             let object = ObjectReport {
                 outcome: told.map_or(Outcome::Converged, |told| told.1),
@@ -189,7 +190,7 @@ impl World {
                 .max()
                 .unwrap_or(Outcome::Converged),
             units,
-            nodes: BTreeMap::new(),
+            nodes: SharedMap::new(),
             problems: desired.problems.clone(),
             held_deletions: None,
             source_error: desired.source_error.clone(),

@@ -233,3 +233,37 @@ async fn a_hold_outlives_a_restart() {
         "what was held back is done"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_are_no_text_and_links_to_folders_are_told() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let world = World::new(two_shops).await;
+    let shop = world.repo.dir.join("namespaces/a");
+    let bad = |name: &[u8]| shop.join(std::ffi::OsStr::from_bytes(name));
+    std::fs::write(bad(b"\xff\xfe.yaml"), config("lost", "1")).expect("written");
+    std::fs::write(bad(b"\xff.md"), "no manifest").expect("written");
+    std::fs::create_dir(bad(b"\xfd")).expect("made");
+    std::fs::write(bad(b"\xfd/x.yaml"), config("lost", "2")).expect("written");
+    std::os::unix::fs::symlink("../../namespaces", shop.join("loop")).expect("linked");
+    std::os::unix::fs::symlink("one.yaml", shop.join("readme")).expect("linked");
+    let desired = world.commit("Odd names").await;
+    let mut told: Vec<String> = desired
+        .problems
+        .iter()
+        .map(|problem| {
+            let file = problem.position.as_ref().map_or("", |at| &at.file);
+            format!("{file}: {}", problem.message)
+        })
+        .collect();
+    told.sort();
+    assert_eq!(told.len(), 3, "{told:#?}");
+    for (told, words) in told.iter().zip([
+        "namespaces/a/\\xfd: this name is no UTF-8",
+        "namespaces/a/\\xff\\xfe.yaml: this name is no UTF-8",
+        "namespaces/a/loop: symbolic links are not followed",
+    ]) {
+        assert!(told.starts_with(words), "{told}");
+    }
+    let offline = gitsync::validate(&world.repo.dir).expect("it can be read");
+    assert_eq!(offline.problems.len(), 3, "{:#?}", offline.problems);
+}

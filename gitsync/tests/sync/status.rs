@@ -21,6 +21,15 @@ fn count(repo: &Repo) -> String {
     repo.try_git(&["rev-list", "--count", "towline/status"]).1
 }
 
+/// Waits until something stands in the way of the status branch, and says what.
+async fn told(world: &World) -> String {
+    let mut conditions = world.sync.conditions();
+    let told = tokio::time::timeout(LIMIT, conditions.wait_for(|now| now.status.is_some()))
+        .await
+        .expect("told");
+    told.expect("open").status.clone().unwrap_or_default()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_report_becomes_files_and_trailers() {
     let world = World::new(|repo| {
@@ -135,15 +144,21 @@ async fn a_clock_alone_is_not_worth_telling() {
         status: json!({"conditions": [{"type": "Ready", "status": ready, "lastHeartbeatTime": time}]}),
         stale: false,
     };
-    report.nodes.insert("n1".into(), node("2026-01-01T00:00:00Z", "True"));
+    report
+        .nodes
+        .insert("n1".into(), node("2026-01-01T00:00:00Z", "True").into());
     world.store.publish_report(Arc::new(report.clone()));
     world
         .status("the node", |repo| show(repo, "status/nodes/n1.yaml").contains("Ready"))
         .await;
     let before = count(&world.repo);
-    report.nodes.insert("n1".into(), node("2026-01-01T00:00:10Z", "True"));
+    report
+        .nodes
+        .insert("n1".into(), node("2026-01-01T00:00:10Z", "True").into());
     world.store.publish_report(Arc::new(report.clone()));
-    report.nodes.insert("n1".into(), node("2026-01-01T00:00:10Z", "False"));
+    report
+        .nodes
+        .insert("n1".into(), node("2026-01-01T00:00:10Z", "False").into());
     world.store.publish_report(Arc::new(report));
     world
         .status("the change", |repo| {
@@ -182,11 +197,7 @@ async fn another_clusters_branch_is_left_alone() {
     .await;
     world.look().await;
     world.report(&[]);
-    let mut conditions = world.sync.conditions();
-    let told = tokio::time::timeout(LIMIT, conditions.wait_for(|now| now.status.is_some()))
-        .await
-        .expect("told");
-    let text = told.expect("open").status.clone().unwrap_or_default();
+    let text = told(&world).await;
     assert!(text.contains("another cluster (someone-else)"), "{text}");
     assert_eq!(count(&world.repo), "1");
     assert_eq!(world.store.desired().rows.len(), 4, "a sync does not care");
@@ -201,11 +212,7 @@ async fn a_persons_commits_are_not_written_over() {
     .await;
     world.look().await;
     world.report(&[]);
-    let mut conditions = world.sync.conditions();
-    let told = tokio::time::timeout(LIMIT, conditions.wait_for(|now| now.status.is_some()))
-        .await
-        .expect("told");
-    let text = told.expect("open").status.clone().unwrap_or_default();
+    let text = told(&world).await;
     assert!(text.contains("not Towline's"), "{text}");
 }
 

@@ -1,5 +1,7 @@
 //! Which nodes a DaemonSet's pods belong on.
 
+use std::borrow::Cow;
+
 use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec, Toleration};
 use schemas::{
     Object,
@@ -8,7 +10,6 @@ use schemas::{
         TAINT_UNREACHABLE, TAINT_UNSCHEDULABLE,
     },
 };
-use serde_json::Value;
 
 use crate::scheduler::{filter, node::Facts};
 
@@ -124,17 +125,16 @@ pub(super) fn tolerations(spec: Option<&PodSpec>) -> Vec<Toleration> {
 }
 
 /// The node that a pod is on or, before it is bound, meant for.
-pub(super) fn target(pod: &Object) -> Option<&str> {
+pub(super) fn target(pod: &Object) -> Option<Cow<'_, str>> {
     if let Some(node) = &pod.node {
-        return Some(node);
+        return Some(Cow::Borrowed(node));
     }
-    let required = "/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
-    let terms = pod.body.value().get("spec")?.pointer(required)?.as_array()?;
-    terms.iter().find_map(|term| {
-        let mut fields = term.get("matchFields").and_then(Value::as_array)?.iter();
-        fields.find_map(|field| {
-            let names = field["values"].as_array().filter(|names| names.len() == 1)?;
-            (field["key"] == NAME_FIELD && field["operator"] == "In").then(|| names[0].as_str())?
+    let required = "spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
+    pod.body.at(required)?.items().find_map(|term| {
+        term.get("matchFields")?.items().find_map(|field| {
+            let mut names = field.get("values")?.items();
+            let only = names.next().filter(|_| names.next().is_none())?;
+            (field.has("key", NAME_FIELD) && field.has("operator", "In")).then(|| only.text())?
         })
     })
 }

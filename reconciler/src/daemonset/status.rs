@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use schemas::Object;
 use serde_json::Value;
-use store::Write;
 
-use super::{Spread, blank, eligible::Verdict};
-use crate::{plan::status_of, pods};
+use super::{Spread, eligible::Verdict};
+use crate::pods;
 
 /// The status, and when a pod that is ready will be available.
 pub(super) fn of(spread: &Spread<'_>) -> (Value, Option<Duration>) {
@@ -37,7 +35,7 @@ pub(super) fn of(spread: &Spread<'_>) -> (Value, Option<Duration>) {
             }
         }
     }
-    let mut status = blank(set.status.as_deref());
+    let mut status = pods::blank(set.status.as_ref());
     status["observedGeneration"] = set.meta.generation.unwrap_or(1).into();
     for (field, count) in [
         ("desiredNumberScheduled", wanted),
@@ -55,12 +53,4 @@ pub(super) fn of(spread: &Spread<'_>) -> (Value, Option<Duration>) {
         pods::count(&mut status, field, count);
     }
     (status, next)
-}
-
-/// The status that counts one more collision of a revision's name.
-pub(super) fn collided(set: &Object) -> Write {
-    let mut status = blank(set.status.as_deref());
-    let count = status["collisionCount"].as_i64().unwrap_or(0);
-    status["collisionCount"] = (count + 1).into();
-    status_of(set, status)
 }

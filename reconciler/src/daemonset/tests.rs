@@ -54,7 +54,7 @@ fn settle(sim: &mut Simulation) {
 
 fn status(sim: &Simulation) -> Value {
     let set = sim.get(Kind::DaemonSet, "agent");
-    set.status.as_deref().cloned().unwrap_or_default()
+    set.status_value().unwrap_or_default()
 }
 
 /// The nodes that have a pod, with its image.
@@ -278,7 +278,7 @@ fn pods_ask_for_their_node_and_tolerate_trouble() {
     sim.daemon_set("agent");
     let pod = &sim.active()[0];
     assert!(pod.node.is_none(), "the scheduler binds it");
-    let spec = &pod.body.value()["spec"];
+    let spec = pod.body.value().remove("spec").expect("it has one");
     let terms = "/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
     assert_eq!(
         spec.pointer(terms),
@@ -461,8 +461,8 @@ fn of_two_pods_on_a_node_the_older_stays() {
     settle(&mut sim);
     let first = sim.active()[0].clone();
     let mut second = Object::clone(&first);
-    second.meta.name = Some("agent-zzzzz".to_owned());
-    second.meta.uid = Some("another".to_owned());
+    second.meta.name = Some("agent-zzzzz".into());
+    second.meta.uid = Some("another".into());
     second.meta.creation_timestamp.as_mut().expect("it has one").0 += Duration::from_secs(1);
     sim.objects.insert(second.key(), Arc::new(second));
     settle(&mut sim);
@@ -503,7 +503,7 @@ fn a_revision_of_another_version_replaces_no_pod() {
     // Another version would have hashed the template differently.
     let old = sim.all(Kind::ControllerRevision)[0].clone();
     let mut renamed = Object::clone(&old);
-    renamed.meta.name = Some("agent-otherhash".to_owned());
+    renamed.meta.name = Some("agent-otherhash".into());
     let labels = renamed.meta.labels.as_mut().expect("it has some");
     labels.insert(labels::CONTROLLER_REVISION_HASH.to_owned(), "otherhash".to_owned());
     sim.objects.remove(&old.key());

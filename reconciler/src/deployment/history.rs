@@ -1,9 +1,9 @@
 //! New sets, numbers of revisions, and the end of old sets.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use schemas::{Body, Kind, Now, Object, defaulting, labels};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use schemas::{Body, Kind, Meta, Now, Object, Shared, defaulting, labels};
 use serde_json::{Map, Value, json};
 use store::Write;
 
@@ -68,7 +68,7 @@ impl Rollout<'_> {
     pub(super) fn new_set(&self, ids: &mut Ids, now: Now) -> Option<Object> {
         let name = super::set_name(self.object)?;
         let hash = name.rsplit_once('-')?.1.to_owned();
-        let spec = self.object.body.value().get("spec")?;
+        let spec = self.object.body.at("spec")?.value();
         let mut template = spec.get("template")?.clone();
         let labelled = template.as_object_mut()?;
         let meta = labelled.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
@@ -102,19 +102,19 @@ impl Rollout<'_> {
         );
         Some(Object {
             kind: Kind::ReplicaSet,
-            meta: ObjectMeta {
-                name: Some(name),
+            meta: Shared::new(Meta {
+                name: Some(name.into()),
                 namespace: self.object.meta.namespace.clone(),
-                uid: Some(ids.uid().to_string()),
+                uid: Some(ids.uid().0),
                 creation_timestamp: Some(Time(now.wall)),
                 labels: serde_json::from_value(labels).ok(),
-                annotations: Some(annotations),
-                owner_references: Some(vec![self.object.as_controller()]),
-                ..ObjectMeta::default()
-            },
+                annotations: Some(annotations.into()),
+                owner_references: Some(vec![self.object.as_controller()].into()),
+                ..Meta::default()
+            }),
             body: Body::new(body),
             node: None,
-            status: status.map(Arc::new),
+            status: status.map(Into::into),
             version: 0,
         })
     }

@@ -59,11 +59,18 @@ impl Rollout<'_> {
         own + room.clamp(0, self.replicas - own)
     }
 
+    /// New pods that work and are likely to go on: old ones that work go in exchange for these.
+    fn new_available(&self, new: usize) -> i32 {
+        let available = self.sets[new].available();
+        self.steady.map_or(available, |steady| steady.min(available))
+    }
+
     fn shrink_old(&mut self) {
         let Some(new) = self.new else { return };
         let all: i32 = self.sets.iter().map(|set| set.replicas).sum();
         let least = self.replicas - self.max_unavailable;
-        let new_missing = self.sets[new].replicas - self.sets[new].available();
+        let new_available = self.new_available(new);
+        let new_missing = self.sets[new].replicas - new_available;
         let mut room = all - least - new_missing;
         if room <= 0 {
             return;
@@ -78,7 +85,8 @@ impl Rollout<'_> {
                 room -= by;
             }
         }
-        let available: i32 = self.sets.iter().map(super::Set::available).sum();
+        let old_available: i32 = self.old().map(|(_, set)| set.available()).sum();
+        let available = old_available + new_available;
         let mut room = room.min(available - least);
         for (_, set) in self.sets.iter_mut().enumerate().filter(|(at, _)| *at != new) {
             let by = set.replicas.min(room);

@@ -28,7 +28,7 @@ impl Set {
             status: object.status()?,
             replicas: spec.replicas.unwrap_or(1),
             min_ready_seconds: spec.min_ready_seconds.unwrap_or(0),
-            annotations: object.meta.annotations.clone().unwrap_or_default(),
+            annotations: object.meta.annotations.as_deref().cloned().unwrap_or_default(),
             object: object.clone(),
             spec,
         })
@@ -79,14 +79,14 @@ impl Set {
     /// The write that makes it as it shall be; none if it is so.
     pub(super) fn write(&self) -> Option<Write> {
         let mut object = Object::clone(&self.object);
-        let was = object.meta.annotations.clone().unwrap_or_default();
+        let was = object.meta.annotations.as_deref().cloned().unwrap_or_default();
         let min_ready_was = self.spec.min_ready_seconds.unwrap_or(0);
         if was == self.annotations && self.was() == self.replicas && min_ready_was == self.min_ready_seconds {
             return None;
         }
-        object.meta.annotations = Some(self.annotations.clone());
+        object.meta.annotations = Some(self.annotations.clone().into());
         if self.was() != self.replicas || min_ready_was != self.min_ready_seconds {
-            let mut body = object.body.value().clone();
+            let mut body = object.body.value();
             if let Some(Value::Object(spec)) = body.get_mut("spec") {
                 spec.insert("replicas".to_owned(), self.replicas.into());
                 if self.min_ready_seconds > 0 {

@@ -22,9 +22,7 @@ impl Draft {
     pub(super) fn of(object: &Object, now: Now) -> Self {
         Self {
             status: object
-                .status
-                .as_deref()
-                .cloned()
+                .status_value()
                 .filter(Value::is_object)
                 .unwrap_or_else(|| json!({})),
             at: stamp(now.wall),
@@ -33,7 +31,7 @@ impl Draft {
 
     /// The new status, if it says something new.
     pub(super) fn changed(self, object: &Object) -> Option<Value> {
-        (object.status.as_deref() != Some(&self.status)).then_some(self.status)
+        (object.status != Some((&self.status).into())).then_some(self.status)
     }
 
     fn progressing(&mut self, status: &str, reason: &str, message: String) {
@@ -141,7 +139,7 @@ impl Draft {
         let deadline = Duration::from_secs(u64::try_from(deadline).unwrap_or(0));
         let written = condition(rollout.object, "Progressing");
         let fresh = condition_in(&self.status, "Progressing").map(|it| &it["lastUpdateTime"])
-            != written.map(|it| &it["lastUpdateTime"]);
+            != written.as_ref().map(|it| &it["lastUpdateTime"]);
         let since = world.progress_seen.filter(|_| !fresh).unwrap_or(now.monotonic);
         let waited = now.monotonic.saturating_sub(since);
         if waited < deadline {

@@ -57,7 +57,7 @@ fn a_rollout_ends_with_one_set_and_full_status_and_an_empty_plan() {
     let mut sim = Simulation::new();
     sim.put(web("one", 3, json!({})));
     sim.settle("web", |_| true);
-    let status = sim.get(Kind::Deployment, "web").status.clone().expect("it has one");
+    let status = sim.get(Kind::Deployment, "web").status_value().expect("it has one");
     assert_eq!(status["readyReplicas"], 3);
     assert_eq!(status["updatedReplicas"], 3);
     assert_eq!(status["observedGeneration"], 1);
@@ -97,7 +97,7 @@ fn a_set_made_by_an_older_version_matches_whatever_its_hash_says() {
     // Another version would have named it otherwise.
     let set = sim.all(Kind::ReplicaSet)[0].clone();
     let mut renamed = schemas::Object::clone(&set);
-    renamed.meta.name = Some("web-oldhash".to_owned());
+    renamed.meta.name = Some("web-oldhash".into());
     sim.objects.remove(&set.key());
     sim.objects.insert(renamed.key(), std::sync::Arc::new(renamed));
     sim.settle("web", |_| true);
@@ -118,7 +118,7 @@ fn a_taken_name_leads_to_another_one() {
     }));
     sim.settle("web", |_| true);
     assert_eq!(sim.available(), 1);
-    let status = sim.get(Kind::Deployment, "web").status.clone().expect("it has one");
+    let status = sim.get(Kind::Deployment, "web").status_value().expect("it has one");
     assert_eq!(status["collisionCount"], 1);
 }
 
@@ -133,6 +133,37 @@ fn a_newer_template_overtakes_a_stuck_one() {
     sim.put(web("three", 4, json!({})));
     sim.settle("web", |pod| image(pod) != "broken");
     assert!(sim.active().iter().all(|pod| image(pod) == "three"));
+}
+
+#[test]
+fn pods_that_work_stay_until_new_ones_have_been_up_for_a_moment() {
+    let mut sim = Simulation::new();
+    sim.put(web("one", 4, json!({})));
+    sim.settle("web", |_| true);
+    sim.put(web("two", 4, json!({})));
+    sim.deployment("web");
+    let count = |sim: &Simulation, of: &str| sim.active().iter().filter(|pod| image(pod) == of).count();
+    let steady = |sim: &mut Simulation, at: Vec<std::time::Duration>| {
+        for set in sim.all(Kind::ReplicaSet) {
+            sim.steady.insert(set.uid(), at.clone());
+        }
+    };
+    // All new pods start, and are available for the moment until they crash.
+    let soon = sim.now.monotonic + std::time::Duration::from_millis(500);
+    steady(&mut sim, vec![soon; 4]);
+    sim.settle("web", |_| true);
+    assert_eq!(
+        (count(&sim, "one"), count(&sim, "two")),
+        (3, 2),
+        "as many as may be unavailable"
+    );
+    assert_eq!(
+        sim.deployment("web").requeue_after,
+        Some(std::time::Duration::from_millis(500))
+    );
+    sim.now.monotonic = soon;
+    sim.settle("web", |_| true);
+    assert_eq!((count(&sim, "one"), count(&sim, "two")), (0, 4));
 }
 
 #[test]
@@ -233,7 +264,7 @@ fn a_pod_counts_as_available_after_its_minimum_time() {
     sim.put(web("one", 1, json!({"minReadySeconds": 10})));
     sim.settle("web", |_| true);
     let available =
-        |sim: &Simulation| sim.get(Kind::Deployment, "web").status.clone().expect("there")["availableReplicas"].clone();
+        |sim: &Simulation| sim.get(Kind::Deployment, "web").status_value().expect("there")["availableReplicas"].clone();
     assert_eq!(available(&sim), Value::Null);
     sim.now = sim.now.after(std::time::Duration::from_secs(10));
     sim.settle("web", |_| true);

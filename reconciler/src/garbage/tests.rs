@@ -79,7 +79,7 @@ fn a_dependent_goes_with_its_last_owner() {
     look(&mut sim, Kind::Pod, "p");
     let left = sim.get(Kind::Pod, "p");
     assert!(!left.is_deleting());
-    assert_eq!(left.meta.owner_references.as_ref().map(Vec::len), Some(1));
+    assert_eq!(left.meta.owner_references.as_ref().map(|owners| owners.len()), Some(1));
     delete(&mut sim, &two, Propagation::Background);
     look(&mut sim, Kind::Pod, "p");
     assert!(sim.get(Kind::Pod, "p").is_deleting());
@@ -99,8 +99,10 @@ fn foreground_deletes_dependents_first() {
     assert!(sim.get(Kind::ReplicaSet, "one").is_deleting());
     sim.reap();
     look(&mut sim, Kind::ReplicaSet, "one");
-    let owner = sim.get(Kind::ReplicaSet, "one");
-    assert!(owner.meta.finalizers.is_none(), "the store ends it with this write");
+    assert!(
+        sim.all(Kind::ReplicaSet).is_empty(),
+        "its last finalizer was the end of it"
+    );
 }
 
 #[test]
@@ -112,7 +114,7 @@ fn orphan_leaves_dependents_without_an_owner() {
     look(&mut sim, Kind::ReplicaSet, "one");
     let pod = sim.get(Kind::Pod, "p");
     assert!(!pod.is_deleting() && pod.meta.owner_references.is_none());
-    assert!(sim.get(Kind::ReplicaSet, "one").meta.finalizers.is_none());
+    assert!(sim.all(Kind::ReplicaSet).is_empty());
 }
 
 #[test]
@@ -120,4 +122,29 @@ fn what_has_no_owner_is_never_collected() {
     let mut sim = Simulation::new();
     pod(&mut sim, "p", &[]);
     assert!(look(&mut sim, Kind::Pod, "p").is_empty());
+}
+
+#[test]
+fn a_pod_whose_job_is_gone_is_held_by_nothing() {
+    let mut sim = Simulation::new();
+    let tracked = |owner: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "a",
+                "finalizers": [labels::JOB_TRACKING], "ownerReferences": [
+                {"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": owner, "controller": true}]},
+            "spec": {"containers": [{"name": "c", "image": "i"}]},
+        })
+    };
+    let job = sim.put(
+        json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j", "namespace": "a"},
+        "spec": {"template": {"spec": {"containers": []}}}}),
+    );
+    sim.put(tracked(&job.uid().0));
+    assert!(look(&mut sim, Kind::Pod, "p").is_empty(), "its job counts it");
+    sim.put(tracked("another"));
+    let mut deleted = Object::clone(&sim.get(Kind::Pod, "p"));
+    deleted.meta.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(sim.now.wall));
+    sim.insert(deleted);
+    look(&mut sim, Kind::Pod, "p");
+    assert!(sim.all(Kind::Pod).is_empty());
 }

@@ -7,7 +7,7 @@ use schemas::{Key, Kind, Object, Uid};
 use store::View;
 
 use super::controlled;
-use crate::{daemonset, index::Index};
+use crate::{daemonset, index::Index, statefulset};
 
 /// Since when each pod is seen ready, and until when a failed one stays.
 struct Times {
@@ -48,6 +48,37 @@ pub(crate) fn daemon_set(
     let named = daemonset::revision_name(&set).map(|name| Key::namespaced(Kind::ControllerRevision, key.ns(), &name));
     Some(daemonset::World {
         nodes: index.nodes.values().cloned().collect(),
+        revisions: controlled(view, &set.uid(), Kind::ControllerRevision),
+        strays: strays(view, index, key.ns()),
+        named: named.and_then(|name| view.get(&name).cloned()),
+        set,
+        pods,
+        ready_since,
+        not_before,
+        failure,
+    })
+}
+
+pub(crate) fn stateful_set(
+    view: &View<'_>,
+    index: &Index,
+    key: &Key,
+    failure: Option<String>,
+) -> Option<statefulset::World> {
+    let set = view.get(key)?.clone();
+    let pods = controlled(view, &set.uid(), Kind::Pod);
+    let Times {
+        ready_since,
+        not_before,
+    } = times(index, &pods);
+    let named = statefulset::revision_name(&set).map(|name| Key::namespaced(Kind::ControllerRevision, key.ns(), &name));
+    let claim = |name: String| {
+        let claim = view.get(&Key::namespaced(Kind::PersistentVolumeClaim, key.ns(), &name))?;
+        Some((name, claim.clone()))
+    };
+    let claims = statefulset::claims::names(&set, &pods).into_iter().filter_map(claim);
+    Some(statefulset::World {
+        claims: claims.collect(),
         revisions: controlled(view, &set.uid(), Kind::ControllerRevision),
         strays: strays(view, index, key.ns()),
         named: named.and_then(|name| view.get(&name).cloned()),

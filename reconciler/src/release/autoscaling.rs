@@ -15,13 +15,9 @@ pub(crate) struct Scaled(BTreeMap<Key, BTreeSet<Key>>);
 /// What a HorizontalPodAutoscaler aims at.
 #[must_use]
 pub(crate) fn target(autoscaler: &Object) -> Option<Key> {
-    let aim = autoscaler.body.value().get("spec")?.get("scaleTargetRef")?;
-    let kind = aim.get("kind")?.as_str()?.parse().ok()?;
-    Some(Key::namespaced(
-        kind,
-        autoscaler.namespace(),
-        aim.get("name")?.as_str()?,
-    ))
+    let aim = autoscaler.body.at("spec/scaleTargetRef")?;
+    let kind = aim.get("kind")?.word()?.parse().ok()?;
+    Some(Key::namespaced(kind, autoscaler.namespace(), &aim.get("name")?.text()?))
 }
 
 impl Scaled {

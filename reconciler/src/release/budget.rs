@@ -26,8 +26,8 @@ pub struct World {
     pub undeclared: Vec<Arc<Object>>,
     /// For each Namespace among them: what else is in it and would go with it.
     pub contents: BTreeMap<Arc<str>, Vec<Key>>,
-    /// Objects among them that move: what they become is not there yet.
-    pub moving: BTreeMap<Key, Key>,
+    /// Namespaces among them that manifests still use.
+    pub used: BTreeSet<Arc<str>>,
     /// How many live objects of each unit git declares or did, those of `undeclared` included.
     pub totals: BTreeMap<Unit, usize>,
     pub confirmations: Vec<Confirmation>,
@@ -37,7 +37,7 @@ pub struct World {
 #[derive(Clone, Debug, Default)]
 pub struct Verdict {
     pub delete: Vec<Arc<Object>>,
-    pub held: Option<HeldDeletions>,
+    pub held: Option<Arc<HeldDeletions>>,
     /// Stay for another reason than the budget.
     pub kept: Vec<(Key, String)>,
     /// To be kept before anything is deleted: the commit itself confirmed.
@@ -130,14 +130,17 @@ pub fn judge(desired: &Desired, world: &World, now: Now) -> Verdict {
                 .collect();
             let objects: Vec<Key> = open.into_keys().collect();
             let digest = digest(&objects);
-            verdict.held = commit.map(|commit| HeldDeletions {
-                reason: format!(
+            verdict.held = commit.map(|commit| {
+                let reason = format!(
                     "{why}; if that is meant, confirm with: towline sync --confirm-deletes {} (or the trailer Confirm-Deletes: {digest})",
                     commit.short()
-                ),
-                commit,
-                objects,
-                since: now.wall,
+                );
+                Arc::new(HeldDeletions {
+                    reason,
+                    commit,
+                    objects,
+                    since: now.wall,
+                })
             });
         }
     }
@@ -147,16 +150,11 @@ pub fn judge(desired: &Desired, world: &World, now: Now) -> Verdict {
 /// Why an object stays although it is no longer declared.
 fn keeps(desired: &Desired, world: &World, object: &Object) -> Option<String> {
     let key = object.key();
-    if let Some(target) = world.moving.get(&key) {
-        return Some(format!("it moves to {target}, which is not there yet"));
-    }
     if desired.revision == 0 || desired.commit.is_none() {
         return Some("nothing was ever declared".to_owned());
     }
     if let Some(error) = &desired.source_error {
-        return Some(format!(
-            "the source cannot be read, and nothing is deleted meanwhile: {error}"
-        ));
+        return Some(format!("nothing is deleted while this stands: {error}"));
     }
     let unit = Unit::of(&key);
     let may = match desired.units.get(&unit) {
@@ -173,11 +171,7 @@ fn keeps(desired: &Desired, world: &World, object: &Object) -> Option<String> {
         if &*key.name == namespace::DEFAULT {
             return Some("the namespace default is always there".to_owned());
         }
-        let used = desired
-            .rows
-            .keys()
-            .any(|row| row.namespace.as_deref() == Some(&*key.name));
-        if used {
+        if world.used.contains(&key.name) {
             return Some("manifests still declare objects in this namespace".to_owned());
         }
     }
@@ -207,23 +201,26 @@ fn over(desired: &Desired, world: &World, going: &BTreeMap<Key, Unit>, riders: &
     if count <= FREE {
         return None;
     }
-    let mut totals = world.totals.clone();
+    // What git never declared is not in the totals, and goes all the same.
+    let mut more: BTreeMap<Unit, usize> = BTreeMap::new();
     for rider in riders.keys() {
-        // What git never declared is not in the totals, and goes all the same.
-        *totals.entry(Unit::of(rider)).or_insert(0) += 1;
+        *more.entry(Unit::of(rider)).or_insert(0) += 1;
     }
-    let all: usize = totals.values().sum();
+    let all: usize = world.totals.values().sum::<usize>() + riders.len();
     let mut by_unit: BTreeMap<&Unit, usize> = BTreeMap::new();
     for unit in going.values() {
         *by_unit.entry(unit).or_insert(0) += 1;
     }
-    for (unit, part) in by_unit {
-        let whole = totals.get(unit).copied().unwrap_or(0).max(part);
-        if part * 100 > whole * UNIT_PERCENT {
-            return Some(format!(
-                "{count} objects would be deleted, {part} of them of the {whole} in {unit}"
-            ));
-        }
+    let of = |counts: &BTreeMap<Unit, usize>, unit: &Unit| counts.get(unit).copied().unwrap_or(0);
+    let over = by_unit.into_iter().filter_map(|(unit, part)| {
+        let whole = (of(&world.totals, unit) + of(&more, unit)).max(part);
+        (part * 100 > whole * UNIT_PERCENT).then_some((part, whole, unit))
+    });
+    // The one that loses most says most.
+    if let Some((part, whole, unit)) = over.max_by_key(|(part, ..)| *part) {
+        return Some(format!(
+            "{count} objects would be deleted, {part} of them of the {whole} in {unit}"
+        ));
     }
     (count * 100 > all * ALL_PERCENT).then(|| format!("{count} of {all} objects would be deleted"))
 }

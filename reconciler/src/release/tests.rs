@@ -1,6 +1,6 @@
-use schemas::{Commit, ContentHash, Unit};
+use schemas::{Commit, ContentHash, Unit, labels};
 use serde_json::{Value, json};
-use store::{Op, UnitAt};
+use store::{Desired, Op, UnitAt};
 
 use super::*;
 use crate::simulation::Simulation;
@@ -8,6 +8,7 @@ use crate::simulation::Simulation;
 struct Release {
     sim: Simulation,
     desired: Desired,
+    finished: BTreeMap<Key, Finished>,
 }
 
 impl Release {
@@ -15,6 +16,7 @@ impl Release {
         let mut release = Self {
             sim: Simulation::new(),
             desired: Desired::default(),
+            finished: BTreeMap::new(),
         };
         release.declare(objects);
         release
@@ -67,31 +69,42 @@ impl Release {
         for scaler in self.sim.all(Kind::HorizontalPodAutoscaler) {
             scaled.take(None, Some(&scaler));
         }
+        let undeclared = budget::World {
+            undeclared: managed
+                .filter(|object| !self.desired.rows.contains_key(&object.key()))
+                .cloned()
+                .collect(),
+            totals,
+            ..budget::World::default()
+        };
         let rows = self.desired.rows.keys();
         World {
             scaled: rows.filter(|key| scaled.contains(key)).cloned().collect(),
-            desired: Arc::new(self.desired.clone()),
             rows: self.desired.rows.values().cloned().collect(),
             live,
+            finished: self.finished.clone(),
             namespaces: namespaces
                 .map(|(key, object)| (key.name.clone(), object.clone()))
                 .collect(),
             gate: None,
-            more: false,
-            deletions: budget::World {
-                undeclared: managed
-                    .filter(|object| !self.desired.rows.contains_key(&object.key()))
-                    .cloned()
-                    .collect(),
-                totals,
-                ..budget::World::default()
-            },
+            blockers: BTreeMap::new(),
+            desired: Arc::new(self.desired.clone()),
+            behind: None,
+            deletions: Arc::new(budget::judge(&self.desired, &undeclared, self.sim.now)),
         }
     }
 
     fn go(&mut self) -> Plan {
         let plan = plan(&self.world(), self.sim.now, &mut self.sim.ids);
         self.sim.apply(&plan);
+        for step in &plan.steps {
+            if let Step::Remember(note) = step {
+                match &note.finished {
+                    Some(finished) => drop(self.finished.insert(note.key.clone(), finished.clone())),
+                    None => drop(self.finished.remove(&note.key)),
+                }
+            }
+        }
         plan
     }
 
@@ -172,12 +185,15 @@ fn what_is_no_longer_declared_goes_after_what_is_new() {
 }
 
 #[test]
-fn deletions_wait_until_every_batch_is_released() {
+fn deletions_wait_until_everything_is_released() {
     let mut release = Release::new(&[map("old", json!({}))]);
     release.settle();
     release.declare(&[map("new", json!({}))]);
     let mut world = release.world();
-    world.more = true;
+    world.behind = Some(Behind {
+        first: Key::namespaced(Kind::ConfigMap, "a", "late"),
+        count: 1,
+    });
     assert_eq!(plan(&world, release.sim.now, &mut release.sim.ids).steps.len(), 1);
 }
 
@@ -204,6 +220,80 @@ fn a_pod_changes_its_image_in_place_and_is_made_anew_for_the_rest() {
     assert_eq!(plan.waiting[0].1.word, "Replaced");
     release.settle();
     assert_ne!(release.sim.get(Kind::Pod, "p").uid(), uid);
+}
+
+fn job(image: &str, parallelism: u32) -> Value {
+    json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j", "namespace": "a"}, "spec": {
+        "parallelism": parallelism, "completions": 9, "template": {
+            "spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": image}]}}}})
+}
+
+#[test]
+fn a_job_takes_over_what_it_can_and_is_replaced_for_the_rest_once_its_pods_are_gone() {
+    let mut release = Release::new(&[job("one", 1)]);
+    release.settle();
+    let first = release.sim.get(Kind::Job, "j");
+    assert_eq!(first.label(labels::JOB_NAME), Some("j"));
+    release.declare(&[job("one", 3)]);
+    release.settle();
+    let changed = release.sim.get(Kind::Job, "j");
+    assert_eq!(changed.uid(), first.uid());
+    assert_eq!(changed.body.value()["spec"]["parallelism"], 3);
+
+    release.declare(&[job("two", 3)]);
+    let plan = release.go();
+    assert_eq!(plan.waiting[0].1.word, "Replaced");
+    assert!(
+        plan.waiting[0].1.message.starts_with("spec.template changed"),
+        "{:?}",
+        plan.waiting
+    );
+    assert_eq!(plan.notes[0].reason, "Replaced");
+    let leaving = release.sim.get(Kind::Job, "j");
+    assert!(leaving.is_deleting(), "its pods go first");
+    let plan = release.go();
+    assert_eq!(plan.waiting[0].1.word, "Terminating");
+    assert!(plan.notes.is_empty());
+    release.sim.objects.remove(&leaving.key());
+    release.settle();
+    let second = release.sim.get(Kind::Job, "j");
+    assert_ne!(second.uid(), first.uid());
+    assert_eq!(
+        second.body.value()["spec"]["selector"]["matchLabels"][labels::JOB_CONTROLLER_UID],
+        second.uid().to_string()
+    );
+}
+
+#[test]
+fn a_job_that_ended_and_is_not_kept_runs_again_only_when_its_manifest_changes() {
+    let mut release = Release::new(&[job("one", 1)]);
+    release.settle();
+    let live = release.sim.get(Kind::Job, "j");
+    let done = Finished {
+        content: release.desired.rows[&live.key()].hash,
+        succeeded: true,
+        reason: "Complete".to_owned(),
+    };
+    release.finished.insert(live.key(), done.clone());
+    // It is on its way out, then gone: neither leads to anything.
+    let plan = release.go();
+    assert!(plan.is_empty() && plan.waiting.is_empty(), "{plan:?}");
+    release.sim.objects.remove(&live.key());
+    let plan = release.go();
+    assert!(plan.is_empty() && plan.waiting.is_empty(), "{plan:?}");
+
+    release.declare(&[job("two", 1)]);
+    release.settle();
+    assert_eq!(release.sim.all(Kind::Job).len(), 1);
+    assert!(
+        release.finished.is_empty(),
+        "that the earlier content ran says nothing any more"
+    );
+
+    release.finished.insert(live.key(), done);
+    release.declare(&[]);
+    release.settle();
+    assert!(release.finished.is_empty(), "declared anew it runs anew");
 }
 
 #[test]

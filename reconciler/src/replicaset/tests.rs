@@ -58,7 +58,7 @@ fn made_in_batches(kind: Kind) {
     assert!(pods.iter().all(|pod| Arc::ptr_eq(&pod.body, &pods[0].body)));
     assert_eq!(plan.notes.len(), 10);
     sim.replica_set("s");
-    assert_eq!(sim.get(kind, "s").status.clone().expect("there")["replicas"], 10);
+    assert_eq!(sim.get(kind, "s").status_value().expect("there")["replicas"], 10);
     assert!(sim.replica_set("s").is_empty());
     for pod in sim.all(Kind::Pod) {
         assert_eq!(super::controller_of(&pod), Some(sim.get(kind, "s").key()));
@@ -130,7 +130,7 @@ fn pods_go_in_the_documented_order() {
             "newer" => created += std::time::Duration::from_secs(5),
             _ => {}
         }
-        pod.status = Some(Arc::new(status));
+        pod.status = Some(status.into());
         pod.meta.creation_timestamp = Some(Time(created));
         sim.ready_since.insert(pod.uid(), ready);
         pods.push(pod);

@@ -40,9 +40,11 @@ fn seen(status: Value) -> Seen {
         row: Some(Arc::new(row)),
         live: Some(Arc::new(Object::from_value(live).expect("it is valid"))),
         pods: Vec::new(),
+        settles: None,
         released: Some(hash),
         trouble: None,
-        was_healthy: false,
+        finished: None,
+        marked: false,
     }
 }
 
@@ -75,7 +77,7 @@ fn a_stall_fails_after_its_time_and_success_ends_that() {
     let plan = tracker.look(&world(vec![missing_image()]), after(0));
     assert_eq!(tracker.report().outcome, Outcome::Progressing);
     assert_eq!(plan.revisit.len(), 1);
-    assert_eq!(plan.revisit[0].1, STALL);
+    assert_eq!(plan.revisit[0].1, stalls::STALL);
     tracker.look(&world(vec![missing_image()]), after(29));
     assert_eq!(tracker.report().outcome, Outcome::Progressing);
     tracker.look(&world(vec![missing_image()]), after(30));
@@ -92,7 +94,7 @@ fn a_stall_fails_after_its_time_and_success_ends_that() {
 fn nothing_new_publishes_nothing() {
     let mut tracker = Tracker::default();
     let mut healthy = ready();
-    healthy.was_healthy = true;
+    healthy.marked = true;
     assert_eq!(tracker.look(&world(vec![healthy.clone()]), after(0)).steps.len(), 1);
     assert!(tracker.look(&world(vec![healthy]), after(1)).is_empty());
 }
@@ -134,13 +136,19 @@ fn held_deletions_keep_their_time_and_what_is_gone_leaves_the_report() {
         since: now.wall,
         reason: "too many".to_owned(),
     };
-    it.held = Some(held(after(0)));
+    let held = |now: Now| {
+        Arc::new(Deletions {
+            held: Some(Arc::new(held(now))),
+            ..Deletions::default()
+        })
+    };
+    it.deletions = held(after(0));
     tracker.look(&it, after(0));
-    it.held = Some(held(after(60)));
+    it.deletions = held(after(60));
     tracker.look(&it, after(60));
     let kept = tracker.report().held_deletions.as_ref().map(|held| held.since);
     assert_eq!(kept, Some(after(0).wall));
-    it.held = None;
+    it.deletions = Arc::default();
     it.objects[0].row = None;
     tracker.look(&it, after(61));
     assert!(tracker.report().units[&Unit("a".into())].objects.is_empty());
@@ -153,12 +161,25 @@ fn a_unit_is_on_its_way_until_what_it_removes_is_gone() {
     let key = |name: &str| Key::namespaced(Kind::ConfigMap, "a", name);
     let unit = Unit("a".into());
     let mut it = world(vec![ready()]);
-    it.removing = BTreeMap::from([(unit.clone(), vec![key("c"), key("d")])]);
-    tracker.look(&it, after(0));
     let told = |tracker: &Tracker| {
         let unit = tracker.report().units.get(&unit)?;
         Some((tracker.report().outcome, unit.reason.clone(), unit.removing.len()))
     };
+    let removing = |keys: Vec<Key>, waits_for| {
+        Arc::new(Deletions {
+            removing: BTreeMap::from([(unit.clone(), keys)]),
+            waits_for,
+            held: None,
+        })
+    };
+    it.deletions = removing(vec![key("c"), key("d")], Some(key("e")));
+    tracker.look(&it, after(0));
+    assert_eq!(
+        told(&tracker).map(|told| told.1),
+        Some("2 objects wait to be removed until ConfigMap a/e is released".to_owned())
+    );
+    it.deletions = removing(vec![key("c"), key("d")], None);
+    tracker.look(&it, after(0));
     let progressing = Outcome::Progressing;
     assert_eq!(
         told(&tracker),
@@ -171,14 +192,14 @@ fn a_unit_is_on_its_way_until_what_it_removes_is_gone() {
         ..Desired::clone(&desired(None))
     });
     it.objects[0].row = None;
-    it.removing = BTreeMap::from([(unit.clone(), vec![key("d")])]);
+    it.deletions = removing(vec![key("d")], None);
     let plan = tracker.look(&it, after(60));
     assert!(plan.steps.iter().any(|step| matches!(step, Step::Publish(_))));
     assert_eq!(
         told(&tracker),
         Some((progressing, "1 object is being removed".to_owned(), 1))
     );
-    it.removing.clear();
+    it.deletions = Arc::default();
     tracker.look(&it, after(120));
     assert_eq!(told(&tracker), None, "it is empty");
     assert_eq!(tracker.report().outcome, Outcome::Converged);
@@ -204,4 +225,49 @@ fn a_status_is_stale_until_the_newest_content_is_observed() {
         let object = &tracker.report().units[&Unit("a".into())].objects[&key];
         assert_eq!(object.stale, stale, "{released} {generation}: {object:?}");
     }
+}
+
+#[test]
+fn what_has_just_started_is_not_converged_before_it_has_settled() {
+    let mut tracker = Tracker::default();
+    let started = start();
+    let settling = Seen {
+        settles: Some(started.monotonic + Duration::from_secs(3)),
+        ..ready()
+    };
+    let plan = tracker.look(&world(vec![settling.clone()]), started);
+    assert_eq!(tracker.report().outcome, Outcome::Progressing);
+    assert_eq!(plan.revisit, [(settling.key.clone(), Duration::from_secs(3))]);
+    assert!(!plan.steps.iter().any(|step| matches!(step, Step::MarkHealthy(_))));
+    let later = Now {
+        monotonic: started.monotonic + Duration::from_secs(3),
+        ..started
+    };
+    let plan = tracker.look(&world(vec![settling]), later);
+    assert_eq!(tracker.report().outcome, Outcome::Converged);
+    assert!(plan.steps.iter().any(|step| matches!(step, Step::MarkHealthy(_))));
+}
+
+#[test]
+fn the_good_moments_of_one_that_crashes_again_and_again_are_no_outcome() {
+    let mut tracker = Tracker::default();
+    let mut now = start();
+    let mut worst = Outcome::Progressing;
+    for restart in 3..9 {
+        let crashed = seen(json!({"phase": "Running", "containerStatuses": [{
+            "name": "c", "image": "", "imageID": "", "ready": false, "restartCount": restart,
+            "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+        }]}));
+        tracker.look(&world(vec![crashed]), now);
+        now.monotonic += Duration::from_secs(12);
+        let up = Seen {
+            settles: Some(now.monotonic + Duration::from_secs(10)),
+            ..ready()
+        };
+        tracker.look(&world(vec![up]), now);
+        assert_ne!(tracker.report().outcome, Outcome::Converged);
+        worst = worst.max(tracker.report().outcome);
+        now.monotonic += Duration::from_secs(1);
+    }
+    assert_eq!(worst, Outcome::Failed);
 }

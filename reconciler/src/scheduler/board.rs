@@ -57,6 +57,15 @@ pub(super) struct Pod {
     pub(super) node: u32,
     pub(super) nominated: u32,
     pub(super) ending: bool,
+    /// When it started, in seconds since 1970; the end of time where it has not.
+    pub(super) started: i64,
+}
+
+/// When a pod started, by its status.
+pub(super) fn started(pod: &Object) -> i64 {
+    let text = pod.status.as_ref().and_then(|status| status.at("startTime")?.text());
+    let time = text.and_then(|text| text.parse::<jiff::Timestamp>().ok());
+    time.map_or(i64::MAX, jiff::Timestamp::as_second)
 }
 
 /// What happened on a node.
@@ -286,6 +295,7 @@ impl Board {
         let group = self.join(&asked.shape, &object);
         let pod = Pod {
             ending: object.is_deleting(),
+            started: started(&object),
             object,
             asked,
             group,

@@ -2,9 +2,11 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use k8s_openapi::api::policy::v1::{PodDisruptionBudgetSpec, PodDisruptionBudgetStatus};
+use k8s_openapi::api::policy::v1::PodDisruptionBudgetStatus;
 use rustc_hash::FxHashMap;
 use schemas::{Object, Uid, selector::Selector};
+
+use crate::disruption::members;
 
 /// One budget.
 #[derive(Debug)]
@@ -43,17 +45,10 @@ impl Budgets {
             None => Vec::new(),
         };
         if let Some(budget) = budget {
-            let spec = budget.spec::<PodDisruptionBudgetSpec>().unwrap_or_default();
             let status: PodDisruptionBudgetStatus = budget.status().unwrap_or_default();
-            let selector = Selector::from_optional(spec.selector.as_ref()).unwrap_or_else(|_| Selector::nothing());
             all.push(Budget {
                 name: name.into(),
-                // An empty one matches nothing here.
-                selector: if selector.is_everything() {
-                    Selector::nothing()
-                } else {
-                    selector
-                },
+                selector: members::selector(budget),
                 allowed: i64::from(status.disruptions_allowed),
                 disrupted: status
                     .disrupted_pods
@@ -147,9 +142,7 @@ impl Budgets {
 
 impl Budget {
     fn holds(&self, pod: &Object) -> bool {
-        pod.meta.labels.as_ref().is_some_and(|labels| !labels.is_empty())
-            && !self.disrupted.contains(pod.name())
-            && self.selector.matches_object(pod)
+        !self.disrupted.contains(pod.name()) && self.selector.matches_object(pod)
     }
 }
 
@@ -177,6 +170,27 @@ mod tests {
             "status": {"disruptionsAllowed": allowed, "currentHealthy": 3, "desiredHealthy": 2, "expectedPods": 3, "disruptedPods": disrupted},
         });
         Object::from_value(value).expect("it is valid")
+    }
+
+    #[test]
+    fn an_empty_selector_is_about_the_whole_namespace_and_none_about_nothing() {
+        let pods = [pod("w1", "web"), pod("db", "db")];
+        let all: Vec<&Object> = pods.iter().collect();
+        for (spec, expected) in [(json!({"selector": {}}), [true, true]), (json!({}), [false, false])] {
+            let value = json!({
+                "apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
+                "metadata": {"name": "all", "namespace": "a", "uid": "all"}, "spec": spec,
+                "status": {"disruptionsAllowed": 0, "currentHealthy": 2, "desiredHealthy": 2, "expectedPods": 2},
+            });
+            let mut budgets = Budgets::default();
+            budgets.put(
+                "a",
+                "all",
+                Some(&Object::from_value(value).expect("it is valid")),
+                |_| false,
+            );
+            assert_eq!(budgets.violations(&all), expected, "{spec}");
+        }
     }
 
     #[test]

@@ -3,14 +3,19 @@
 //! What a plan decides is taken as done here at once, so that the next decision counts with it. What
 //! the store has not confirmed by the next plan did not happen, and is taken back.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use schemas::{Kind, Object, Uid, priority::Priorities};
-use serde_json::Value;
 
 use super::{
-    board::Board, budgets::Budgets, class::Class, group::GroupId, node::Facts, topology::NOWHERE, volumes::Volumes,
+    board::{Board, started},
+    budgets::Budgets,
+    class::Class,
+    group::GroupId,
+    node::Facts,
+    topology::NOWHERE,
+    volumes::Volumes,
     waiting::Queue,
 };
 use crate::pods;
@@ -95,7 +100,7 @@ impl Cluster {
 
     /// Takes in a namespace's new labels; none: removed.
     pub fn put_namespace(&mut self, name: &str, namespace: Option<&Object>) {
-        let labels = namespace.map(|namespace| namespace.meta.labels.clone().unwrap_or_default());
+        let labels = namespace.map(|namespace| namespace.meta.labels.as_deref().cloned().unwrap_or_default());
         if self.board.spaces.get(name) == labels.as_ref() {
             return;
         }
@@ -151,7 +156,8 @@ impl Cluster {
                 return;
             }
         };
-        let at = self.board.add_pod(pod.clone(), asked);
+        let at = self.board.add_pod(pod.clone(), asked.clone());
+        self.volumes.meet(&asked.claims, pod, at);
         self.by_uid.insert(uid.clone(), at);
         self.seat(at);
         self.tell_own_labels();
@@ -164,6 +170,7 @@ impl Cluster {
         if let Some(pod) = self.board.pod(at) {
             let namespace = pod.object.namespace().to_owned();
             self.budgets.refund(&namespace, uid);
+            self.volumes.forget(&pod.asked.claims, &pod.object, at);
         }
         if let Some(group) = self.board.remove_pod(at) {
             self.classes.remove(&group);
@@ -173,6 +180,7 @@ impl Cluster {
     fn update(&mut self, at: u32, new: &Arc<Object>) {
         let Some(pod) = self.board.pod_mut(at) else { return };
         let old = std::mem::replace(&mut pod.object, new.clone());
+        pod.started = started(new);
         let changed = old.body.hash() != new.body.hash()
             || old.meta.labels != new.meta.labels
             || old.meta.owner_references != new.meta.owner_references;
@@ -249,7 +257,7 @@ impl Cluster {
         if self.board.pod(at).is_some_and(|pod| pod.asked.foreign) {
             return;
         }
-        match nominated(&object).map(|name| self.board.place_for(name)) {
+        match nominated(&object).map(|name| self.board.place_for(&name)) {
             Some(node) => self.board.nominate(at, node),
             None => self.board.dismiss(at),
         }
@@ -287,7 +295,7 @@ impl Cluster {
                     self.board.end(at, false);
                     self.budgets.refund(now.namespace(), &now.uid());
                 }
-                Decided::Room(node) if nominated(&now) != node.as_deref() => {
+                Decided::Room(node) if nominated(&now).as_deref() != node.as_deref() => {
                     self.board.dismiss(at);
                     self.queue.retry(at);
                 }
@@ -333,13 +341,9 @@ impl Cluster {
 }
 
 /// The node that room is made for a pod on, by its status.
-pub(super) fn nominated(pod: &Object) -> Option<&str> {
-    let name = pod
-        .status
-        .as_deref()?
-        .get("nominatedNodeName")
-        .and_then(Value::as_str)?;
-    (!name.is_empty()).then_some(name)
+pub(super) fn nominated(pod: &Object) -> Option<Cow<'_, str>> {
+    let name = pod.status.as_ref()?.at("nominatedNodeName")?.text();
+    name.filter(|name| !name.is_empty())
 }
 
 #[cfg(test)]

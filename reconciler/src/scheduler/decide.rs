@@ -12,7 +12,6 @@ use super::{
     message::{self, NO_NODES, Range},
     preempt::{self, Victims},
     topology::NOWHERE,
-    volumes,
     waiting::{Lot, Why},
 };
 use crate::pods;
@@ -91,11 +90,13 @@ impl Cluster {
             let known = self.board.find(name).filter(|node| self.board.seat(*node).is_some());
             attempt.range.pin = Some(known);
         }
-        match self.volumes.reach(&attempt.asked.claims, &attempt.pod) {
-            Ok(reach) if reach.is_empty() => {}
+        let board = &self.board;
+        let place = |other: u32| board.pod(other).map(|pod| pod.node).filter(|node| *node != NOWHERE);
+        match self.volumes.reach(&attempt.asked.claims, &attempt.pod, at, place) {
+            Ok(reach) if reach.is_free() => {}
             Ok(reach) => {
-                let seats = self.board.seats();
-                let nodes = seats.filter(|(_, _, facts)| volumes::reaches(&reach, facts));
+                let seats = board.seats();
+                let nodes = seats.filter(|(node, _, facts)| reach.holds(*node, facts));
                 attempt.range.volumes = Some(nodes.map(|(node, _, _)| node).collect());
             }
             Err(sentence) => {
@@ -279,7 +280,7 @@ impl Cluster {
     /// Keeps what was said until it is confirmed.
     pub(super) fn await_said(&mut self, round: &Round) {
         for said in round.said.values() {
-            if super::cluster::nominated(&said.pod) != said.nominated.as_deref() {
+            if super::cluster::nominated(&said.pod).as_deref() != said.nominated.as_deref() {
                 self.outstanding.push(Outstanding {
                     pod: said.pod.clone(),
                     what: Decided::Room(said.nominated.clone()),

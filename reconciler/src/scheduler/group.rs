@@ -7,7 +7,7 @@ use std::{
 
 use k8s_openapi::api::core::v1::PodSpec;
 use rustc_hash::FxHashMap;
-use schemas::{ContentHash, Kind, Object, priority::Priorities};
+use schemas::{ContentHash, Kind, Object, Part, priority::Priorities};
 use serde_json::{Map, Value};
 
 use super::{
@@ -120,8 +120,11 @@ impl Groups {
         if let Some(asked) = self.asked.get(&pod.body.hash()) {
             return Ok(asked.clone());
         }
-        let empty = Value::Object(Map::new());
-        let spec = pod.body.value().get("spec").unwrap_or(&empty);
+        let spec = pod
+            .body
+            .at("spec")
+            .map_or_else(|| Value::Object(Map::new()), Part::value);
+        let spec = &spec;
         let (mut trimmed, pin) = trim(spec);
         let priority = priorities.of(spec);
         trimmed.insert("priority".to_owned(), priority.value.into());
@@ -231,7 +234,7 @@ impl Groups {
     }
 
     fn peer(&self, pod: &Object) -> Peer {
-        let mut labels = pod.meta.labels.clone().unwrap_or_default();
+        let mut labels = pod.meta.labels.as_deref().cloned().unwrap_or_default();
         if !self.own_labels_matter {
             for label in OWN_LABELS {
                 labels.remove(label);

@@ -55,7 +55,7 @@ impl Facts {
         });
         Self {
             name: node.name().into(),
-            labels: node.meta.labels.clone().unwrap_or_default(),
+            labels: node.meta.labels.as_deref().cloned().unwrap_or_default(),
             taints,
             unschedulable: spec.unschedulable == Some(true) || node.is_deleting(),
             allocatable: Resources::of(offered),

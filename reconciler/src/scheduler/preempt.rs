@@ -150,20 +150,13 @@ pub(super) fn victims<'a>(
 }
 
 /// More important pods come first: those of a higher priority, then those that run for longer.
-fn importance(pod: &Pod) -> (Reverse<i32>, bool, Option<&str>, &str, &str) {
-    let started = start(pod);
+fn importance(pod: &Pod) -> (Reverse<i32>, i64, &str, &str) {
     (
         Reverse(pod.asked.shape.priority),
-        started.is_none(),
-        started,
+        pod.started,
         pod.object.namespace(),
         pod.object.name(),
     )
-}
-
-/// When a pod started; the API writes times so that they order as text.
-fn start(pod: &Pod) -> Option<&str> {
-    pod.object.status.as_deref()?.get("startTime")?.as_str()
 }
 
 fn cost(victims: &[(u32, &Pod)], violations: usize) -> Cost {
@@ -172,10 +165,7 @@ fn cost(victims: &[(u32, &Pod)], violations: usize) -> Cost {
     let first = victims
         .iter()
         .filter(|(_, pod)| Some(priority(pod)) == highest)
-        .map(|(_, pod)| {
-            let started = start(pod).and_then(|text| text.parse::<jiff::Timestamp>().ok());
-            started.map_or(i64::MAX, jiff::Timestamp::as_second)
-        })
+        .map(|(_, pod)| pod.started)
         .min();
     Cost {
         violations,

@@ -193,9 +193,8 @@ impl Place {
     pub(super) fn why(&self, pod: &str) -> String {
         let pod = self.get(Kind::Pod, pod);
         let said = pods::condition(&pod, "PodScheduled").filter(|it| it["status"] == "False");
-        said.and_then(|it| it["message"].as_str())
+        said.and_then(|it| it["message"].as_str().map(str::to_owned))
             .unwrap_or_default()
-            .to_owned()
     }
 
     /// How many pods each node has, by the node's name.

@@ -20,9 +20,24 @@ use store::{Class, DesiredRow, MemoryLog, Op, RevisionWrite, Scope, Store, Syste
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+/// The machine's clock, set forward on the wall alone.
+#[derive(Default)]
+struct Shifted {
+    system: SystemClock,
+    seconds: AtomicU64,
+}
+
+impl Clock for Shifted {
+    fn now(&self) -> Now {
+        let mut now = self.system.now();
+        now.wall += Duration::from_secs(self.seconds.load(Ordering::Relaxed));
+        now
+    }
+}
+
 pub(crate) struct Cluster {
     pub(crate) store: Store,
-    clock: Arc<dyn Clock>,
+    clock: Arc<Shifted>,
     shutdown: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
     commits: AtomicU64,
@@ -34,7 +49,7 @@ impl Cluster {
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_test_writer()
             .try_init();
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let clock = Arc::new(Shifted::default());
         let options = store::Options {
             clock: clock.clone(),
             ..store::Options::default()
@@ -60,6 +75,11 @@ impl Cluster {
             cluster.add_node(&format!("node-{node}")).await;
         }
         cluster
+    }
+
+    /// Sets the wall clock forward.
+    pub(crate) fn set_clock_forward(&self, by: Duration) {
+        self.clock.seconds.fetch_add(by.as_secs(), Ordering::Relaxed);
     }
 
     pub(crate) fn now(&self) -> Now {
@@ -152,6 +172,13 @@ impl Cluster {
         self.store.reports().borrow().clone().expect("there is a report")
     }
 
+    /// Whether there is a report, and it says this.
+    pub(crate) fn is(&self, outcome: Outcome) -> bool {
+        let reports = self.store.reports();
+        let report = reports.borrow();
+        report.as_ref().is_some_and(|report| report.outcome == outcome)
+    }
+
     /// Waits until the newest commit is reported as converged.
     pub(crate) async fn converged(&self) {
         let mut reports = self.store.reports();
@@ -232,9 +259,11 @@ async fn kubelet(store: Store, shutdown: CancellationToken) {
             .filter(|pod| pod.node.is_some())
         {
             if pod.is_deleting() {
-                writes.push(Write::new(Op::Remove { key: pod.key() }));
-            } else if !reconciler::pods::is_ready(&pod) {
-                let mut status = pod.status.as_deref().cloned().unwrap_or_default();
+                writes.extend(stop(&pod));
+            } else if let Some(status) = ended(&pod) {
+                writes.push(status);
+            } else if !reconciler::pods::is_finished(&pod) && !reconciler::pods::is_ready(&pod) {
+                let mut status = pod.status_value().unwrap_or_default();
                 status["phase"] = "Running".into();
                 for kind in ["ContainersReady", "Ready"] {
                     reconciler::pods::set_condition(
@@ -244,7 +273,7 @@ async fn kubelet(store: Store, shutdown: CancellationToken) {
                 }
                 writes.push(Write::new(Op::Status {
                     key: pod.key(),
-                    status: Arc::new(status),
+                    status: status.into(),
                 }));
             }
         }
@@ -252,6 +281,50 @@ async fn kubelet(store: Store, shutdown: CancellationToken) {
             store.write(Class::Status, writes).await;
         }
     }
+}
+
+/// Ends a pod that is being deleted, as an agent does.
+fn stop(pod: &Arc<Object>) -> Option<Write> {
+    let free = pod.meta.finalizers.as_ref().is_none_or(|names| names.is_empty());
+    if free {
+        return Some(Write::new(Op::Remove { key: pod.key() }));
+    }
+    if !reconciler::pods::is_finished(pod) {
+        return Some(finish(pod, 137));
+    }
+    (pod.meta.deletion_grace_period_seconds != Some(0)).then(|| {
+        let mut stopped = Object::clone(pod);
+        stopped.meta.deletion_grace_period_seconds = Some(0);
+        Write::new(Op::Replace(stopped)).version(pod.version)
+    })
+}
+
+/// Pods of the image `exit:CODE` end at once.
+fn ended(pod: &Arc<Object>) -> Option<Write> {
+    let image = pod.body.at("spec/containers/0/image")?.word()?;
+    let code = image.strip_prefix("exit:")?.parse().ok()?;
+    (!reconciler::pods::is_finished(pod)).then(|| finish(pod, code))
+}
+
+fn finish(pod: &Arc<Object>, code: i32) -> Write {
+    let status = json!({
+        "phase": if code == 0 { "Succeeded" } else { "Failed" },
+        "containerStatuses": [{"name": "main", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"terminated": {"exitCode": code, "finishedAt": Time(jiff::Timestamp::now())}}}],
+    });
+    Write::new(Op::Status {
+        key: pod.key(),
+        status: status.into(),
+    })
+}
+
+pub(crate) fn job(name: &str, image: &str, spec: Value) -> Value {
+    let mut job = json!({
+        "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "namespace": "batch"},
+        "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": image}]}}},
+    });
+    json_patch::merge(&mut job, &json!({"spec": spec}));
+    job
 }
 
 pub(crate) fn namespace(name: &str) -> Value {

@@ -165,7 +165,10 @@ fn merge_list(
 /// Removes what is in `before` and not in `keep`. An object or a list's item that nobody in `keep`
 /// names goes as a whole, with the defaults in it.
 pub(super) fn prune(live: &mut Value, before: &FieldSet, keep: &FieldSet, shape: Shape) {
-    prune_value(live, before, keep, Merge::Struct(shape));
+    // Every object has metadata, whoever owns what in them: of those only fields go.
+    let mut keep = keep.clone();
+    keep.children.entry("f:metadata".into()).or_default();
+    prune_value(live, before, &keep, Merge::Struct(shape));
 }
 
 fn prune_value(live: &mut Value, before: &FieldSet, keep: &FieldSet, merge: Merge) {

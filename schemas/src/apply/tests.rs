@@ -442,3 +442,21 @@ proptest! {
         prop_assert_eq!(&applied["metadata"]["annotations"]["other"], "x");
     }
 }
+
+#[test]
+fn a_manifest_that_drops_its_last_label_keeps_the_identity() {
+    let declared = |meta: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"a": "1"}});
+    let at = Timestamp::UNIX_EPOCH;
+    let labelled = declared(json!({"name": "m", "namespace": "a", "labels": {"x": "z"}}));
+    let mut live = apply(None, &labelled, "towline", Kind::ConfigMap, at, true)
+        .expect("new")
+        .object;
+    live["metadata"]["uid"] = "u".into();
+    let bare = declared(json!({"name": "m", "namespace": "a"}));
+    let after = apply(Some(&live), &bare, "towline", Kind::ConfigMap, at, true)
+        .expect("applied")
+        .object;
+    let meta = &after["metadata"];
+    assert_eq!((&meta["name"], &meta["uid"]), (&json!("m"), &json!("u")), "{after:#}");
+    assert!(meta["labels"].get("x").is_none(), "{after:#}");
+}

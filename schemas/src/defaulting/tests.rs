@@ -239,6 +239,21 @@ fn a_job_selects_its_own_pods() {
     let before = manual.clone();
     identify_job(&mut manual, "u1");
     assert_eq!(manual, before);
+    // Taken back, a copy can be given to another.
+    assert_eq!(job["metadata"]["labels"][labels::LEGACY_JOB_NAME], "load");
+    let mut copy = job.clone();
+    anonymize_job(copy.as_object_mut().expect("it is one"));
+    assert_eq!(
+        copy["spec"],
+        json!({"template": {"metadata": {"labels": {}}, "spec": {}}})
+    );
+    identify_job(&mut copy, "u2");
+    assert_eq!(
+        copy["spec"]["selector"]["matchLabels"][labels::JOB_CONTROLLER_UID],
+        "u2"
+    );
+    identify_job(&mut job, "u2");
+    assert_eq!(job["spec"]["selector"]["matchLabels"][labels::JOB_CONTROLLER_UID], "u1");
 }
 
 #[test]

@@ -103,7 +103,7 @@ fn finalizers_are_waited_for() {
     ] {
         let marked = marked(plan(&config(before), &options, NOW));
         assert_eq!(
-            marked.meta.finalizers.as_deref().unwrap_or_default(),
+            marked.meta.finalizers.as_deref().map(Vec::as_slice).unwrap_or_default(),
             after,
             "{before:?}"
         );
@@ -129,7 +129,7 @@ fn a_namespace_waits_for_its_contents() {
         }))
     };
     let first = marked(plan(&namespace(json!(["kubernetes"])), &DeleteOptions::default(), NOW));
-    assert_eq!(first.status.as_deref(), Some(&json!({"phase": "Terminating"})));
+    assert_eq!(first.status_value(), Some(json!({"phase": "Terminating"})));
     assert!(!is_finalized(&first));
     assert!(is_finalized(&finalize_namespace(&first)));
     assert!(matches!(

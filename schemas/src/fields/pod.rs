@@ -25,7 +25,11 @@ pub(super) const SPEC: &[Field] = &[
     implemented("nodeSelector", "Labels that a node must have."),
     implemented("tolerations", "Taints of nodes that the pod puts up with."),
     implemented("hostname", "The host name inside the pod; the pod's name if left out."),
-    implemented("subdomain", "The subdomain of the pod's host name."),
+    ignored(
+        "subdomain",
+        "it is in the pod's own host name, but nobody can look it up: there is no cluster DNS yet",
+        &[],
+    ),
     implemented("hostNetwork", "Uses the network of the node itself."),
     implemented("hostAliases", "Lines to add to the pod's hosts file."),
     implemented(
@@ -79,10 +83,9 @@ pub(super) const SPEC: &[Field] = &[
         "mount a ConfigMap with the certificates",
         &[],
     ),
-    refused(
+    implemented(
         "volumes[*].persistentVolumeClaim",
-        "use hostPath for data that must stay",
-        &[],
+        "A directory that outlives the pod, by the name of its claim.",
     ),
     refused("volumes[*].ephemeral", "use emptyDir", &[]),
     refused("volumes[*].image", "copy the files into the container's image", &[]),

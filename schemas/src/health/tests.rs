@@ -1,4 +1,4 @@
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 
@@ -231,6 +231,22 @@ fn other_workloads_by_their_own_rules() {
             Outcome::Progressing,
         ),
         (
+            cron_job(&object(Kind::CronJob, cron(json!({})), json!({}))),
+            Outcome::Converged,
+        ),
+        (
+            cron_job(&object(
+                Kind::CronJob,
+                cron(json!({"schedule": "0 0 31 2 *"})),
+                json!({}),
+            )),
+            Outcome::Failed,
+        ),
+        (
+            cron_job(&object(Kind::CronJob, cron(json!({"timeZone": "No/Where"})), json!({}))),
+            Outcome::Failed,
+        ),
+        (
             node(&object(
                 Kind::Node,
                 json!({}),
@@ -250,4 +266,10 @@ fn an_object_that_is_being_deleted_has_not_converged() {
     assert_eq!(of(&config).0, Outcome::Converged);
     config.meta.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
     assert_eq!(of(&config).0, Outcome::Progressing);
+}
+
+fn cron(more: serde_json::Value) -> serde_json::Value {
+    let mut spec = json!({"schedule": "@daily", "jobTemplate": {"spec": {"template": {}}}});
+    json_patch::merge(&mut spec, &more);
+    spec
 }

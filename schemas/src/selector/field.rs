@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use crate::{Kind, Object};
+use crate::{Kind, Object, Packed, Part};
 
 /// A parsed `fieldSelector` query parameter, checked against the kind that it is for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -145,21 +145,14 @@ fn field_of(object: &Object, field: &str) -> String {
     };
     let found = match path.split_first() {
         Some((&"status", rest)) => {
-            let status = object.status.as_deref();
-            rest.iter()
-                .try_fold(status, |value, name| Some(value?.get(name)))
-                .flatten()
+            let status = object.status.as_ref().map(Packed::part);
+            status.and_then(|status| rest.iter().try_fold(status, |part, name| part.get(name)))
         }
-        Some((first, rest)) => {
-            let first = object.body.value().get(*first);
-            rest.iter()
-                .try_fold(first, |value, name| Some(value?.get(name)))
-                .flatten()
-        }
+        Some(_) => path.iter().try_fold(object.body.part(), |part, name| part.get(name)),
         None => None,
     };
-    match found {
-        Some(Value::String(text)) => text.clone(),
+    match found.map(Part::value) {
+        Some(Value::String(text)) => text,
         Some(Value::Bool(flag)) => flag.to_string(),
         Some(Value::Number(number)) => number.to_string(),
         _ => match field {

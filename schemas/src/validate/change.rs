@@ -8,6 +8,16 @@ use super::{
 };
 use crate::Kind;
 
+/// What of a Job never changes. Its template and its completions have rules of their own.
+const JOB: &[&str] = &[
+    "spec.selector",
+    "spec.completionMode",
+    "spec.podFailurePolicy",
+    "spec.successPolicy",
+    "spec.backoffLimitPerIndex",
+    "spec.managedBy",
+];
+
 /// What of the change from `old` to `new` is not allowed. Both are whole objects with defaults.
 #[must_use]
 pub fn changes(kind: Kind, old: &Value, new: &Value) -> Vec<Finding> {
@@ -21,7 +31,7 @@ pub fn changes(kind: Kind, old: &Value, new: &Value) -> Vec<Finding> {
             "spec.podManagementPolicy",
             "spec.volumeClaimTemplates",
         ],
-        Kind::Job => &["spec.selector", "spec.template", "spec.completionMode"],
+        Kind::Job => JOB,
         Kind::Secret => &["type"],
         Kind::PersistentVolumeClaim => &[
             "spec.storageClassName",
@@ -41,6 +51,7 @@ pub fn changes(kind: Kind, old: &Value, new: &Value) -> Vec<Finding> {
         }
     }
     match kind {
+        Kind::Job => job(old, new, &mut findings),
         Kind::ConfigMap | Kind::Secret => immutable_data(old, new, &mut findings),
         Kind::Pod => pod(old, new, &mut findings),
         Kind::Service => service(old, new, &mut findings),
@@ -69,6 +80,54 @@ fn immutable_data(old: &Value, new: &Value, findings: &mut Findings) {
                 "cannot change while the object is immutable: delete it and create it anew",
             );
         }
+    }
+}
+
+/// A Job's template never changes, but for what places the pods of one that is suspended and was never
+/// started. The completions of an indexed Job change together with its parallelism.
+fn job(old: &Value, new: &Value, findings: &mut Findings) {
+    let waits = at(old, "spec.suspend") == Some(&Value::Bool(true)) && at(old, "status.startTime").is_none();
+    let template = |job: &Value| {
+        let mut template = at(job, "spec.template").cloned().unwrap_or_default();
+        if waits {
+            for (place, fields) in [
+                ("/metadata", &["labels", "annotations"][..]),
+                ("/spec", &["nodeSelector", "tolerations", "schedulingGates"][..]),
+                ("/spec/affinity", &["nodeAffinity"][..]),
+            ] {
+                let place = template.pointer_mut(place).and_then(Value::as_object_mut);
+                if let Some(place) = place {
+                    place.retain(|field, _| !fields.contains(&field.as_str()));
+                }
+            }
+            if let Some(spec) = template.get_mut("spec").and_then(Value::as_object_mut)
+                && spec
+                    .get("affinity")
+                    .and_then(Value::as_object)
+                    .is_some_and(|affinity| affinity.is_empty())
+            {
+                spec.remove("affinity");
+            }
+        }
+        serde_json::from_value(template).unwrap_or_default()
+    };
+    if !crate::template::equal(&template(old), &template(new)) {
+        findings.error(
+            Fault::Forbidden,
+            FieldPath::of("spec.template"),
+            "cannot change: delete the Job and create it anew, or give the new one another name",
+        );
+    }
+    let (before, after) = (at(old, "spec.completions"), at(new, "spec.completions"));
+    let elastic = at(old, "spec.completionMode").and_then(Value::as_str) == Some("Indexed")
+        && after.is_some()
+        && after == at(new, "spec.parallelism");
+    if before != after && !elastic {
+        findings.error(
+            Fault::Forbidden,
+            FieldPath::of("spec.completions"),
+            "cannot change, but for an indexed Job together with its parallelism, to the same number",
+        );
     }
 }
 
@@ -163,6 +222,51 @@ mod tests {
             paths(Kind::Deployment, deployment("a", 1), deployment("b", 1)),
             ["spec.selector"]
         );
+
+        let job = |spec: Value| {
+            let mut job = json!({"spec": {"completions": 3, "parallelism": 1, "completionMode": "NonIndexed",
+                "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}});
+            json_patch::merge(&mut job, &json!({"spec": spec}));
+            job
+        };
+        for (change, frozen) in [
+            (
+                json!({"parallelism": 7, "backoffLimit": 2, "suspend": true, "ttlSecondsAfterFinished": 1}),
+                vec![],
+            ),
+            (json!({"completions": 4}), vec!["spec.completions"]),
+            (json!({"completions": 4, "parallelism": 4}), vec!["spec.completions"]),
+            (json!({"completionMode": "Indexed"}), vec!["spec.completionMode"]),
+            (json!({"backoffLimitPerIndex": 1}), vec!["spec.backoffLimitPerIndex"]),
+            (
+                json!({"template": {"metadata": {"labels": {"a": "c"}}}}),
+                vec!["spec.template"],
+            ),
+            // What defaulting adds is no change.
+            (json!({"template": {"spec": {"dnsPolicy": "ClusterFirst"}}}), vec![]),
+        ] {
+            assert_eq!(
+                paths(Kind::Job, job(json!({})), job(change.clone())),
+                frozen,
+                "{change}"
+            );
+        }
+        let indexed = |count: u32, more: Value| {
+            let mut spec = json!({"completionMode": "Indexed", "completions": count, "parallelism": count});
+            json_patch::merge(&mut spec, &more);
+            job(spec)
+        };
+        assert!(paths(Kind::Job, indexed(3, json!({})), indexed(5, json!({}))).is_empty());
+        assert_eq!(
+            paths(Kind::Job, indexed(3, json!({})), indexed(5, json!({"parallelism": 2}))),
+            ["spec.completions"]
+        );
+        let placed = json!({"template": {"metadata": {"labels": {"a": "c"}},
+            "spec": {"nodeSelector": {"disk": "ssd"}, "affinity": {"nodeAffinity": {}}}}});
+        let mut waiting = job(json!({"suspend": true}));
+        assert!(paths(Kind::Job, waiting.clone(), job(placed.clone())).is_empty());
+        waiting["status"] = json!({"startTime": "2026-01-01T00:00:00Z"});
+        assert_eq!(paths(Kind::Job, waiting, job(placed)), ["spec.template"]);
 
         let pod = |image: &str, command: &str| json!({"spec": {"containers": [{"name": "c", "image": image, "command": [command]}]}});
         assert!(paths(Kind::Pod, pod("a", "x"), pod("b", "x")).is_empty());

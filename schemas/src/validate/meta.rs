@@ -8,10 +8,12 @@ use serde::Deserialize;
 use super::{
     finding::{Fault, Findings},
     path::At,
+    structure::suggestion,
 };
 use crate::{
     Kind,
     labels::{is_dns_subdomain, is_label_key, is_label_value},
+    rollout,
     selector::Selector,
 };
 
@@ -99,9 +101,34 @@ pub(super) fn check(kind: Kind, object: &At<'_, '_>, findings: &mut Findings) {
         findings.forbidden(&at, &format!("a {kind} belongs to no namespace: remove this line"));
     }
     labels_and_annotations(&meta, findings);
+    rollout_annotations(&meta, findings);
     for finalizer in meta.items("finalizers") {
         if finalizer.value.as_str().is_some_and(|text| !is_label_key(text)) {
             findings.invalid(&finalizer, "is not a qualified name such as example.com/finalizer");
+        }
+    }
+}
+
+/// Checks what annotations say to Towline itself.
+fn rollout_annotations(meta: &At<'_, '_>, findings: &mut Findings) {
+    let Some(annotations) = meta.get("annotations") else {
+        return;
+    };
+    let namespace = meta.text("namespace").unwrap_or_default();
+    for (name, value) in annotations
+        .entries()
+        .filter(|(name, _)| name.starts_with(rollout::PREFIX))
+    {
+        let Some(text) = value.value.as_str() else { continue };
+        if !rollout::ANNOTATIONS.contains(&name) {
+            let hint = match suggestion(name, rollout::ANNOTATIONS.into_iter()) {
+                Some(near) => format!("did you mean {near}?"),
+                None => format!("it knows {}", rollout::ANNOTATIONS.join(", ")),
+            };
+            let message = format!("Towline does not know this annotation and does not act on it: {hint}");
+            findings.warn(Fault::NotActedOn, value.path(), message);
+        } else if let Some(fault) = rollout::annotation_fault(namespace, name, text) {
+            findings.error(Fault::Invalid, value.path(), fault);
         }
     }
 }

@@ -22,6 +22,11 @@ impl FieldPath {
         &self.0
     }
 
+    /// The path of these keys, one below the other.
+    pub(crate) fn of_keys(keys: &[&str]) -> Self {
+        Self(keys.iter().map(|key| Segment::Key((*key).into())).collect())
+    }
+
     /// The path of a field that no list leads to, from its dotted form.
     pub(crate) fn of(dotted: &str) -> Self {
         Self(dotted.split('.').map(|key| Segment::Key(key.into())).collect())

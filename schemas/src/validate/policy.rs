@@ -7,7 +7,7 @@ use super::{
     meta::label_selector,
     path::At,
 };
-use crate::{Kind, priority::BUILT_IN};
+use crate::{Kind, priority::BUILT_IN, storage};
 
 pub(super) fn check(kind: Kind, object: &At<'_, '_>, findings: &mut Findings) {
     match kind {
@@ -16,7 +16,7 @@ pub(super) fn check(kind: Kind, object: &At<'_, '_>, findings: &mut Findings) {
         Kind::PriorityClass => {
             priority_class(object, findings);
         }
-        Kind::StorageClass => {}
+        Kind::StorageClass => class(object, findings),
         _ => with_spec(kind, object, findings),
     }
 }
@@ -60,7 +60,12 @@ fn with_spec(kind: Kind, object: &At<'_, '_>, findings: &mut Findings) {
         return;
     };
     match kind {
-        Kind::PersistentVolume | Kind::PersistentVolumeClaim => storage(kind, &spec, findings),
+        Kind::PersistentVolume | Kind::PersistentVolumeClaim => {
+            amounts_and_modes(kind, &spec, findings);
+            if kind == Kind::PersistentVolume {
+                source(&spec, findings);
+            }
+        }
         Kind::ResourceQuota => {
             if let Some(hard) = spec.get("hard") {
                 for (_, amount) in hard.entries() {
@@ -89,6 +94,9 @@ fn with_spec(kind: Kind, object: &At<'_, '_>, findings: &mut Findings) {
                     "may not stand beside minAvailable",
                 );
             }
+            for key in ["minAvailable", "maxUnavailable"] {
+                super::workload::share(&spec, key, Some(100), findings);
+            }
             if let Some(selector) = spec.get("selector") {
                 label_selector(&selector, findings);
             }
@@ -107,7 +115,64 @@ fn with_spec(kind: Kind, object: &At<'_, '_>, findings: &mut Findings) {
     }
 }
 
-fn storage(kind: Kind, spec: &At<'_, '_>, findings: &mut Findings) {
+fn class(object: &At<'_, '_>, findings: &mut Findings) {
+    match object.text("provisioner") {
+        Some(storage::PROVISIONER) if object.text("volumeBindingMode") != Some("WaitForFirstConsumer") => findings
+            .error(
+                Fault::Invalid,
+                object.path_to("volumeBindingMode"),
+                "must be WaitForFirstConsumer: a local volume is made on the node of its first pod",
+            ),
+        Some(storage::PROVISIONER | storage::NO_PROVISIONER) | None => {}
+        Some(other) => {
+            if let Some(field) = object.get("provisioner") {
+                findings.warn(
+                    Fault::NotActedOn,
+                    field.path(),
+                    format!("nothing makes volumes for {other:?}: use {}", storage::PROVISIONER),
+                );
+            }
+        }
+    }
+}
+
+/// What is behind a volume: exactly one source that a node can mount.
+fn source(spec: &At<'_, '_>, findings: &mut Findings) {
+    let sources = ["local", "hostPath", "csi"];
+    let there: Vec<&str> = sources.into_iter().filter(|source| spec.has(source)).collect();
+    if there.len() > 1 {
+        findings.error(
+            Fault::Forbidden,
+            spec.path_to(there[1]),
+            "may not stand beside another source of the volume",
+        );
+    }
+    for (source, field) in [("local", "path"), ("hostPath", "path")] {
+        if let Some(source) = spec.get(source)
+            && source.text(field).is_none_or(|path| !path.starts_with('/'))
+        {
+            findings.error(Fault::Invalid, source.path_to(field), "must be an absolute path");
+        }
+    }
+    if let Some(csi) = spec.get("csi")
+        && csi.text("driver") != Some(storage::DRIVER)
+    {
+        findings.error(
+            Fault::NotActedOn,
+            csi.path_to("driver"),
+            "there are no storage drivers: mount the data on the node and use local or hostPath",
+        );
+    }
+    if spec.has("local") && spec.value.pointer("/nodeAffinity/required").is_none() {
+        findings.required(
+            spec,
+            "nodeAffinity",
+            "is required for a local volume: it says which node it is on",
+        );
+    }
+}
+
+pub(super) fn amounts_and_modes(kind: Kind, spec: &At<'_, '_>, findings: &mut Findings) {
     if spec.items("accessModes").next().is_none() {
         findings.required(spec, "accessModes", "is required");
     }

@@ -105,6 +105,7 @@ impl Shapes {
                         .into_iter()
                         .flatten()
                         .filter_map(|name| name.as_str().map(str::to_owned))
+                        .filter(|field| !is_defaulted(name, field))
                         .collect(),
                 })
             })
@@ -116,6 +117,11 @@ impl Shapes {
             .collect();
         Self { structs, roots }
     }
+}
+
+/// Fields that the upstream schemas require although the API fills them in.
+fn is_defaulted(of: &str, field: &str) -> bool {
+    of.ends_with(".batch.v1.PodFailurePolicyOnPodConditionsPattern") && field == "status"
 }
 
 fn with_choices(mut structs: Vec<Struct>) -> Vec<Struct> {
@@ -288,7 +294,7 @@ fn unknown_field(of: &Struct, name: &str, at: &At<'_, '_>, field: &At<'_, '_>, f
 }
 
 /// The candidate that was most likely meant, if one is near enough.
-pub(crate) fn suggestion<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn suggestion<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let lower = name.to_lowercase();
     candidates
         .map(|candidate| {

@@ -123,6 +123,26 @@ pub(crate) const CHOICES: &[Choice] = &[
     ),
     choice("batch.v1.JobSpec", "completionMode", &["NonIndexed", "Indexed"]),
     choice(
+        "batch.v1.JobSpec",
+        "podReplacementPolicy",
+        &["TerminatingOrFailed", "Failed"],
+    ),
+    choice(
+        "batch.v1.PodFailurePolicyRule",
+        "action",
+        &["FailJob", "FailIndex", "Ignore", "Count"],
+    ),
+    choice(
+        "batch.v1.PodFailurePolicyOnExitCodesRequirement",
+        "operator",
+        &["In", "NotIn"],
+    ),
+    choice(
+        "batch.v1.PodFailurePolicyOnPodConditionsPattern",
+        "status",
+        &["True", "False", "Unknown"],
+    ),
+    choice(
         "meta.v1.LabelSelectorRequirement",
         "operator",
         &["In", "NotIn", "Exists", "DoesNotExist"],

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{
+    batch,
     finding::{Fault, Findings},
     meta::{label_selector, labels_and_annotations, labels_map, labels_of},
     path::At,
@@ -11,7 +12,6 @@ use super::{
 use crate::Kind;
 
 const ALWAYS: &[&str] = &["Always"];
-const ENDING: &[&str] = &["OnFailure", "Never"];
 const ANY: &[&str] = &["Always", "OnFailure", "Never"];
 
 /// Checks the spec of a pod or of a kind that makes pods.
@@ -47,8 +47,8 @@ pub(super) fn check(kind: Kind, object: &At<'_, '_>, findings: &mut Findings) {
         Kind::ReplicationController => replication_controller(&spec, findings),
         Kind::DaemonSet => daemon_set(&spec, findings),
         Kind::StatefulSet => stateful_set(&spec, findings),
-        Kind::Job => job(&spec, findings),
-        Kind::CronJob => cron_job(&spec, findings),
+        Kind::Job => batch::job(object, &spec, findings),
+        Kind::CronJob => batch::cron_job(object, &spec, findings),
         _ => {}
     }
 }
@@ -131,7 +131,7 @@ fn deployment(spec: &At<'_, '_>, findings: &mut Findings) {
 }
 
 /// Checks a count or a percentage, and returns its number.
-fn share(at: &At<'_, '_>, key: &str, most_percent: Option<i64>, findings: &mut Findings) -> Option<i64> {
+pub(super) fn share(at: &At<'_, '_>, key: &str, most_percent: Option<i64>, findings: &mut Findings) -> Option<i64> {
     let field = at.get(key)?;
     match field.value {
         Value::Number(number) => {
@@ -214,7 +214,7 @@ fn selected_template(kind: Kind, spec: &At<'_, '_>, claims: &[&str], findings: &
     }
 }
 
-fn pod_template(template: &At<'_, '_>, rules: &Rules<'_>, findings: &mut Findings) {
+pub(super) fn pod_template(template: &At<'_, '_>, rules: &Rules<'_>, findings: &mut Findings) {
     if let Some(meta) = template.get("metadata") {
         labels_and_annotations(&meta, findings);
         for key in ["name", "namespace"] {
@@ -269,10 +269,51 @@ fn daemon_set(spec: &At<'_, '_>, findings: &mut Findings) {
 
 fn stateful_set(spec: &At<'_, '_>, findings: &mut Findings) {
     counts(spec, findings);
+    if let Some(ordinals) = spec.get("ordinals") {
+        findings.in_range(&ordinals, "start", 0..=i64::from(i32::MAX));
+    }
     if let Some(strategy) = spec.get("updateStrategy")
         && let Some(rolling) = strategy.get("rollingUpdate")
     {
+        if strategy.text("type") == Some("OnDelete") {
+            findings.forbidden(&rolling, "may not stand with the type OnDelete");
+        }
         findings.in_range(&rolling, "partition", 0..=i64::from(i32::MAX));
+        if share(&rolling, "maxUnavailable", Some(100), findings) == Some(0) {
+            findings.error(
+                Fault::Invalid,
+                rolling.path_to("maxUnavailable"),
+                "may not be 0: nothing could be replaced",
+            );
+        }
+    }
+    if let Some(policy) = spec.get("persistentVolumeClaimRetentionPolicy") {
+        for key in ["whenDeleted", "whenScaled"] {
+            if let Some(field) = policy.get(key) {
+                findings.one_of(&field, &["Retain", "Delete"]);
+            }
+        }
+    }
+    for claim in spec.items("volumeClaimTemplates") {
+        match claim.get("spec") {
+            Some(asked) => super::policy::amounts_and_modes(Kind::PersistentVolumeClaim, &asked, findings),
+            None => findings.required(&claim, "spec", "is required"),
+        }
+        let named = claim.value.pointer("/metadata/name").and_then(Value::as_str);
+        match named {
+            Some(name) if super::is_dns_label(name) => {}
+            Some(_) => {
+                if let Some(meta) = claim.get("metadata")
+                    && let Some(name) = meta.get("name")
+                {
+                    findings.invalid(
+                        &name,
+                        "is not a DNS label: at most 63 lower-case letters, digits and '-'",
+                    );
+                }
+            }
+            None => findings.required(&claim, "metadata", "needs a name, by which containers mount the claim"),
+        }
     }
     // Mounts may name the template of a claim as well as a volume.
     let claims: Vec<&str> = spec
@@ -280,173 +321,4 @@ fn stateful_set(spec: &At<'_, '_>, findings: &mut Findings) {
         .filter_map(|claim| claim.value.pointer("/metadata/name").and_then(Value::as_str))
         .collect();
     selected_template(Kind::StatefulSet, spec, &claims, findings);
-}
-
-fn job(spec: &At<'_, '_>, findings: &mut Findings) {
-    for key in [
-        "parallelism",
-        "completions",
-        "backoffLimit",
-        "backoffLimitPerIndex",
-        "maxFailedIndexes",
-        "ttlSecondsAfterFinished",
-    ] {
-        findings.in_range(spec, key, 0..=i64::from(i32::MAX));
-    }
-    findings.in_range(spec, "activeDeadlineSeconds", 1..=i64::MAX);
-    let indexed = spec.text("completionMode") == Some("Indexed");
-    if indexed && !spec.has("completions") {
-        findings.required(spec, "completions", "is required with the completionMode Indexed");
-    }
-    if spec.has("backoffLimitPerIndex") && !indexed {
-        findings.error(
-            Fault::Invalid,
-            spec.path_to("backoffLimitPerIndex"),
-            "takes the completionMode Indexed",
-        );
-    }
-    if spec.has("selector") && !spec.flag("manualSelector") {
-        findings.error(
-            Fault::Forbidden,
-            spec.path_to("selector"),
-            "is made by the system: remove it, or set manualSelector",
-        );
-    }
-    match spec.get("template") {
-        None => {}
-        Some(template) => {
-            if let Some(pod) = template.get("spec")
-                && !pod.has("restartPolicy")
-            {
-                findings.required(&pod, "restartPolicy", "is required in a Job: OnFailure or Never");
-            }
-            pod_template(
-                &template,
-                &Rules {
-                    kind: Kind::Job,
-                    restart: ENDING,
-                    claims: &[],
-                },
-                findings,
-            );
-        }
-    }
-}
-
-fn cron_job(spec: &At<'_, '_>, findings: &mut Findings) {
-    for key in [
-        "startingDeadlineSeconds",
-        "successfulJobsHistoryLimit",
-        "failedJobsHistoryLimit",
-    ] {
-        findings.in_range(spec, key, 0..=i64::MAX);
-    }
-    if let Some(schedule) = spec.get("schedule")
-        && let Some(text) = schedule.value.as_str()
-    {
-        if text.contains("TZ") {
-            findings.invalid(&schedule, "may not name a time zone: set timeZone");
-        } else if !is_schedule(text) {
-            findings.invalid(
-                &schedule,
-                "is not a schedule: five fields (minute, hour, day of month, month, day of week), or a word such as @daily",
-            );
-        }
-    }
-    if let Some(zone) = spec.get("timeZone")
-        && zone
-            .value
-            .as_str()
-            .is_some_and(|text| text.is_empty() || text == "Local" || text.contains(char::is_whitespace))
-    {
-        findings.invalid(&zone, "is not a time zone such as Europe/Berlin");
-    }
-    if let Some(template) = spec.get("jobTemplate") {
-        if let Some(meta) = template.get("metadata") {
-            labels_and_annotations(&meta, findings);
-        }
-        match template.get("spec") {
-            None => findings.required(&template, "spec", "is required"),
-            Some(spec) => job(&spec, findings),
-        }
-    }
-}
-
-/// Whether `text` has the form of a five-field schedule.
-fn is_schedule(text: &str) -> bool {
-    if let Some(word) = text.strip_prefix('@') {
-        return matches!(
-            word,
-            "yearly" | "annually" | "monthly" | "weekly" | "daily" | "midnight" | "hourly"
-        ) || word.strip_prefix("every ").is_some_and(|period| !period.is_empty());
-    }
-    const NONE: &[&str] = &[];
-    let fields: Vec<&str> = text.split_whitespace().collect();
-    let rules: [(u32, u32, &[&str]); 5] = [
-        (0, 59, NONE),
-        (0, 23, NONE),
-        (1, 31, NONE),
-        (
-            1,
-            12,
-            &[
-                "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
-            ],
-        ),
-        (0, 7, &["sun", "mon", "tue", "wed", "thu", "fri", "sat"]),
-    ];
-    let number = |text: &str, (low, high, names): (u32, u32, &[&str])| {
-        let lower = text.to_lowercase();
-        if names.contains(&lower.as_str()) {
-            return true;
-        }
-        text.bytes().all(|byte| byte.is_ascii_digit())
-            && text.parse::<u32>().is_ok_and(|value| (low..=high).contains(&value))
-    };
-    fields.len() == 5
-        && fields.iter().zip(rules).all(|(field, rule)| {
-            field.split(',').all(|part| {
-                let (range, step) = part
-                    .split_once('/')
-                    .map_or((part, None), |(range, step)| (range, Some(step)));
-                let stepped = step.is_none_or(|step| step.parse::<u32>().is_ok_and(|step| step > 0));
-                let ranged = match range.split_once('-') {
-                    Some((low, high)) => number(low, rule) && number(high, rule),
-                    None => matches!(range, "*" | "?") || number(range, rule),
-                };
-                stepped && ranged
-            })
-        })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_schedule;
-
-    #[test]
-    fn schedules_have_five_fields_in_range() {
-        for good in [
-            "* * * * *",
-            "*/5 0-6 1,15 jan-mar MON",
-            "0 0 1 1 7",
-            "@daily",
-            "0 0 ? * *",
-        ] {
-            assert!(is_schedule(good), "{good}");
-        }
-        for bad in [
-            "* * * *",
-            "60 * * * *",
-            "* 24 * * *",
-            "* * 0 * *",
-            "* * * 13 *",
-            "* * * * 8",
-            "*/0 * * * *",
-            "@sometimes",
-            "a * * * *",
-            "",
-        ] {
-            assert!(!is_schedule(bad), "{bad}");
-        }
-    }
 }

@@ -29,6 +29,9 @@ pub(super) mod bit {
     pub(crate) const REMOVED: i16 = 32;
 }
 
+/// What a packed status starts with in the database; no JSON text starts so.
+pub(super) const PACKED: u8 = 1;
+
 const ADVANCE: &str = "select advance($1, $2, $3)";
 const BODIES: &str =
     "insert into bodies (id, sealed) select * from unnest($1::bytea[], $2::bytea[]) on conflict do nothing";
@@ -37,18 +40,18 @@ const DELETE_STATES: &str = "delete from states where id = any($1)";
 const INSERT_OBJECTS: &str = "insert into objects (id, kind, namespace, name, uid, meta, body)
     select * from unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bytea[])";
 const INSERT_STATES: &str = "insert into states (id, version, node, status)
-    select * from unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[])";
+    select * from unnest($1::bigint[], $2::bigint[], $3::text[], $4::bytea[])";
 const UPDATE_OBJECTS: &str = "update objects set meta = u.meta, body = u.body
     from unnest($1::bigint[], $2::bytea[], $3::bytea[]) u (id, meta, body) where objects.id = u.id";
 const UPDATE_VERSIONS: &str = "update states set version = u.version
     from unnest($1::bigint[], $2::bigint[]) u (id, version) where states.id = u.id";
 const UPDATE_STATES: &str = "update states set version = u.version, node = u.node, status = u.status
-    from unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[]) u (id, version, node, status)
+    from unnest($1::bigint[], $2::bigint[], $3::text[], $4::bytea[]) u (id, version, node, status)
     where states.id = u.id";
 const CHANGES: &str = "insert into changes
     (version, at, object, touched, kind, old_version, old_meta, old_body, old_node, old_status)
     select v, $2, o, t, k, ov, om, ob, n, s from unnest($1::bigint[], $3::bigint[], $4::smallint[], $5::text[],
-        $6::bigint[], $7::bytea[], $8::bytea[], $9::text[], $10::text[]) u (v, o, t, k, ov, om, ob, n, s)";
+        $6::bigint[], $7::bytea[], $8::bytea[], $9::text[], $10::bytea[]) u (v, o, t, k, ov, om, ob, n, s)";
 
 /// One statement with its parameters.
 pub(super) struct Step {
@@ -64,7 +67,11 @@ macro_rules! step {
 pub(super) use step;
 
 pub(super) async fn commit(session: &mut Session, sealer: &Sealer, epoch: u64, batch: &Batch) -> Result<(), LogError> {
-    let steps = steps(sealer, epoch, batch)?;
+    transact(session, epoch, steps(sealer, epoch, batch)?).await
+}
+
+/// Runs statements as one transaction, sent in one go.
+pub(super) async fn transact(session: &mut Session, epoch: u64, steps: Vec<Step>) -> Result<(), LogError> {
     let mut prepared = Vec::with_capacity(steps.len());
     for step in &steps {
         prepared.push(session.statement(step.sql).await?);
@@ -105,16 +112,13 @@ fn steps(sealer: &Sealer, epoch: u64, batch: &Batch) -> Result<Vec<Step>, LogErr
         }
     }
     for note in &batch.notes {
-        if let Note::Revision(write) = note {
+        if let Note::Revision { write, staged: false } = note {
             for row in &write.put {
                 bodies.add_content(sealer, row)?;
             }
         }
     }
-    if !bodies.sealed.is_empty() {
-        let (ids, sealed): (Vec<_>, Vec<_>) = bodies.sealed.into_iter().unzip();
-        steps.push(step!(BODIES, ids, sealed));
-    }
+    bodies.steps(&mut steps);
     if !batch.rows.is_empty() {
         object_steps(&mut steps, sealer, &batch.rows)?;
         steps.push(changes(sealer, batch)?);
@@ -125,7 +129,7 @@ fn steps(sealer: &Sealer, epoch: u64, batch: &Batch) -> Result<Vec<Step>, LogErr
 
 /// Each content once, in the order of ids, so that concurrent batches could not deadlock.
 #[derive(Default)]
-struct Bodies {
+pub(super) struct Bodies {
     sealed: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
@@ -133,13 +137,20 @@ impl Bodies {
     fn add(&mut self, sealer: &Sealer, body: &Body) -> Result<(), LogError> {
         let id = sealer.content_id(body.hash());
         if !self.sealed.contains_key(&id[..]) {
-            let text = json(body.value())?;
+            let text = json(body.packed())?;
             self.sealed.insert(id.into(), sealer.seal("body", &id, &text));
         }
         Ok(())
     }
 
-    fn add_content(&mut self, sealer: &Sealer, row: &crate::DesiredRow) -> Result<(), LogError> {
+    pub(super) fn steps(self, steps: &mut Vec<Step>) {
+        if !self.sealed.is_empty() {
+            let (ids, sealed): (Vec<_>, Vec<_>) = self.sealed.into_iter().unzip();
+            steps.push(step!(BODIES, ids, sealed));
+        }
+    }
+
+    pub(super) fn add_content(&mut self, sealer: &Sealer, row: &crate::DesiredRow) -> Result<(), LogError> {
         let id = sealer.content_id(row.hash);
         if !self.sealed.contains_key(&id[..]) {
             let text = json(&*row.content)?;
@@ -191,14 +202,14 @@ fn object_steps(steps: &mut Vec<Step>, sealer: &Sealer, rows: &[Row]) -> Result<
             (false, None) => {}
             (false, Some(new)) => {
                 made.add(sealer, id, end.key, new)?;
-                made_states.add(id, new)?;
+                made_states.add(id, new);
             }
             (true, Some(new)) => {
                 if end.touched.meta || end.touched.body {
                     wide.add(sealer, id, end.key, new)?;
                 }
                 if end.touched.node || end.touched.status {
-                    narrow.add(id, new)?;
+                    narrow.add(id, new);
                 } else {
                     moved.ids.push(signed(id));
                     moved.versions.push(signed(new.version));
@@ -279,16 +290,15 @@ struct Narrow {
     ids: Vec<i64>,
     versions: Vec<i64>,
     nodes: Vec<Option<String>>,
-    statuses: Vec<Option<String>>,
+    statuses: Vec<Option<Vec<u8>>>,
 }
 
 impl Narrow {
-    fn add(&mut self, id: u64, object: &Object) -> Result<(), LogError> {
+    fn add(&mut self, id: u64, object: &Object) {
         self.ids.push(signed(id));
         self.versions.push(signed(object.version));
         self.nodes.push(object.node.as_deref().map(str::to_owned));
-        self.statuses.push(status(object)?);
-        Ok(())
+        self.statuses.push(status(object));
     }
 }
 
@@ -302,7 +312,7 @@ fn changes(sealer: &Sealer, batch: &Batch) -> Result<Step, LogError> {
     let mut metas: Vec<Option<Vec<u8>>> = Vec::with_capacity(count);
     let mut bodies: Vec<Option<Vec<u8>>> = Vec::with_capacity(count);
     let mut nodes: Vec<Option<String>> = Vec::with_capacity(count);
-    let mut statuses: Vec<Option<String>> = Vec::with_capacity(count);
+    let mut statuses: Vec<Option<Vec<u8>>> = Vec::with_capacity(count);
     for row in &batch.rows {
         let mut bits = 0;
         let (mut was_meta, mut was_body, mut was_node, mut was_status) = (None, None, None, None);
@@ -326,7 +336,7 @@ fn changes(sealer: &Sealer, batch: &Batch) -> Result<Step, LogError> {
             }
             if removed || row.touched.status {
                 bits |= bit::STATUS;
-                was_status = status(old)?;
+                was_status = status(old);
             }
         } else {
             bits |= bit::CREATED;
@@ -361,8 +371,9 @@ fn meta(sealer: &Sealer, id: u64, object: &Object) -> Result<Vec<u8>, LogError> 
     Ok(sealer.seal("meta", &id.to_le_bytes(), &json(&object.meta)?))
 }
 
-fn status(object: &Object) -> Result<Option<String>, LogError> {
-    object.status.as_deref().map(text).transpose()
+fn status(object: &Object) -> Option<Vec<u8>> {
+    let packed = object.status.as_ref()?.bytes();
+    Some([&[PACKED], packed].concat())
 }
 
 pub(super) fn json(value: &impl serde::Serialize) -> Result<Vec<u8>, LogError> {

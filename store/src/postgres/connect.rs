@@ -292,6 +292,8 @@ pub(super) fn meaning(db: &DbError) -> Option<LogError> {
     match code.code().get(..2) {
         // Shutdown, crash recovery, lost connections, faults of the system below.
         Some("08" | "57" | "58" | "XX" | "25") => None,
+        // No room, or two transactions in each other's way: nothing is wrong with what was written.
+        Some("40" | "53" | "55") => Some(LogError::Away(text())),
         Some("28" | "3D" | "42" | "0A") => Some(LogError::Foreign(text())),
         _ => Some(LogError::Refused(text())),
     }

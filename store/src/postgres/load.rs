@@ -1,16 +1,16 @@
 //! Reading what the database holds.
 
-use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Instant};
+use std::{pin::pin, sync::Arc, time::Instant};
 
 use futures::TryStreamExt as _;
 use jiff::Timestamp;
 use rustc_hash::{FxHashMap, FxHashSet};
-use schemas::{Body, ContentHash, Key, Kind, Object, Unit, node::Incarnation};
+use schemas::{Body, ContentHash, Key, Kind, Object, Packed, Unit, node::Incarnation, shared::SharedMap};
 use serde::de::DeserializeOwned;
 use tokio_postgres::{Row, types::ToSql};
 
 use crate::{
-    desired::{Confirmation, Desired, DesiredRow, Revision},
+    desired::{Confirmation, Desired, DesiredRow, Mark, Revision},
     log::{Loaded, LogError},
     notes::Notes,
     watch::Change,
@@ -18,8 +18,9 @@ use crate::{
 };
 
 use super::{
-    commit::bit,
+    commit::{PACKED, bit},
     connect::{Session, reading},
+    notes::KeptMark,
     seal::Sealer,
     signed, unsigned,
 };
@@ -214,12 +215,22 @@ async fn notes(session: &Session, sealer: &Sealer) -> Result<Notes, LogError> {
         "select kind, namespace, name, content, sealed from healthy",
         &[],
         |row| {
-            let hash = sealer.open("healthy", row.get(3), row.get(4))?;
-            let hash = hash
-                .try_into()
-                .map_err(|_| LogError::Foreign("a content hash has a wrong length".into()))?;
+            let kept = sealer.open("healthy", row.get(3), row.get(4))?;
+            let kept = match <[u8; 32]>::try_from(kept.as_slice()) {
+                // Marks were but a hash once; where the content was declared is not known of these.
+                Ok(hash) => KeptMark {
+                    mark: Mark {
+                        content: ContentHash(hash),
+                        commit: "".into(),
+                        file: "".into(),
+                        line: 0,
+                    },
+                    number: 0,
+                },
+                Err(_) => parse("a mark", &kept)?,
+            };
             let key = key(row.get(0), row.get(1), row.get(2))?;
-            notes.healthy.entry(key).or_default().insert(ContentHash(hash));
+            notes.healthy.entry(key).or_default().put(kept.number, &kept.mark);
             Ok(())
         },
     )
@@ -279,7 +290,7 @@ pub(super) async fn desired_at(
         .map_err(reading)?;
     let Some(head) = head else { return Ok(None) };
     let number: i64 = head.get(0);
-    let mut rows: BTreeMap<Key, Arc<DesiredRow>> = BTreeMap::new();
+    let mut rows: SharedMap<Key, Arc<DesiredRow>> = SharedMap::new();
     let mut contents: FxHashMap<Vec<u8>, (ContentHash, Arc<serde_json::Value>)> = FxHashMap::default();
     let mut names: FxHashSet<Arc<str>> = FxHashSet::default();
     // Commits, files and units repeat in most rows.
@@ -408,9 +419,14 @@ fn body(bodies: &Bodies, id: Option<&[u8]>) -> Result<Arc<Body>, LogError> {
         .ok_or_else(|| LogError::Foreign("the body of an object is missing".into()))
 }
 
-fn status(text: Option<&str>) -> Result<Option<Arc<serde_json::Value>>, LogError> {
-    text.map(|text| parse("a status", text.as_bytes()).map(Arc::new))
-        .transpose()
+fn status(stored: Option<&[u8]>) -> Result<Option<Packed>, LogError> {
+    let Some(stored) = stored else { return Ok(None) };
+    match stored.split_first() {
+        Some((&PACKED, packed)) => Packed::from_bytes(packed)
+            .map(Some)
+            .map_err(|error| LogError::Foreign(format!("a status cannot be read: {error}"))),
+        _ => parse("a status", stored).map(Some),
+    }
 }
 
 fn parse<T: DeserializeOwned>(what: &str, text: &[u8]) -> Result<T, LogError> {

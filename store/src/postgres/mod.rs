@@ -17,6 +17,7 @@ mod load;
 mod notes;
 mod pipeline;
 mod seal;
+mod stage;
 mod tidy;
 
 use std::{fmt, sync::Arc};
@@ -28,6 +29,7 @@ use tokio::sync::Mutex;
 use crate::{
     desired::{Desired, Revision},
     log::{Batch, Loaded, Log, LogError, Standing, Tidy},
+    staging::Stage,
     write::AuditLine,
 };
 
@@ -208,6 +210,18 @@ impl Log for PostgresLog {
         // The reader's connection may lead to the database that was.
         *self.reader.lock().await = None;
         self.load(epoch, max_changes).await
+    }
+
+    async fn stage(&self, epoch: u64, stage: &Stage) -> Result<(), LogError> {
+        let mut writer = self.writer.lock().await;
+        let session = writer.as_mut().ok_or_else(away)?;
+        stage::stage(session, &self.sealer, epoch, stage).await
+    }
+
+    async fn unstage(&self, epoch: u64) -> Result<bool, LogError> {
+        let mut writer = self.writer.lock().await;
+        let session = writer.as_mut().ok_or_else(away)?;
+        stage::unstage(session, epoch).await
     }
 
     async fn tidy(&self, epoch: u64, tidy: &Tidy) -> Result<bool, LogError> {

@@ -1,9 +1,13 @@
 //! The part of a batch that is not of objects.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
-use schemas::Key;
+use schemas::{ContentHash, Key};
+use serde::{Deserialize, Serialize};
 
 use crate::{
+    DesiredRow, Mark, RevisionWrite,
     log::{Batch, LogError},
     notes::Note,
 };
@@ -21,8 +25,16 @@ const DESIRED_END: &str = "update desired d set to_revision = $1
     where d.kind = u.kind and d.namespace = u.namespace and d.name = u.name and d.to_revision is null";
 const DESIRED_BEGIN: &str = "insert into desired (from_revision, unit, kind, namespace, name, content, file, line, commit)
     select $1, * from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[], $8::int[], $9::text[])";
+const STAGED: &str = "select staged($1, $2)";
 const HEALTHY: &str = "insert into healthy (kind, namespace, name, content, sealed)
-    select * from unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::bytea[]) on conflict do nothing";
+    select * from unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::bytea[])
+    on conflict (kind, namespace, name, content) do update set sealed = excluded.sealed";
+const UNMARKED: &str = "delete from healthy h
+    using unnest($1::text[], $2::text[], $3::text[], $4::bytea[]) u (kind, namespace, name, content)
+    where h.kind = u.kind and h.namespace = u.namespace and h.name = u.name and h.content = u.content";
+const FORGOTTEN: &str =
+    "delete from healthy h using unnest($1::text[], $2::text[], $3::text[]) u (kind, namespace, name)
+    where h.kind = u.kind and h.namespace = u.namespace and h.name = u.name";
 const CONFIRMATION: &str =
     "insert into confirmations (commit, keys, who, at) values ($1, $2, $3, $4) on conflict do nothing";
 const SECRET: &str = "insert into secrets (name, sealed) values ($1, $2)
@@ -35,7 +47,7 @@ const DOCUMENT: &str = "insert into documents (name, sealed) values ($1, $2)
 const NO_DOCUMENT: &str = "delete from documents where name = $1";
 
 pub(super) fn steps(steps: &mut Vec<Step>, sealer: &Sealer, batch: &Batch) -> Result<(), LogError> {
-    let mut healthy = (Keys::default(), Vec::<Vec<u8>>::new(), Vec::<Vec<u8>>::new());
+    let mut marks = Marked::default();
     let mut audit = (
         Vec::<Timestamp>::new(),
         Vec::<String>::new(),
@@ -44,17 +56,16 @@ pub(super) fn steps(steps: &mut Vec<Step>, sealer: &Sealer, batch: &Batch) -> Re
         Vec::<i32>::new(),
         Vec::<String>::new(),
     );
-    // PostgreSQL's text knows no zero byte, and a user agent may send one.
-    let clean = |text: &str| text.replace('\0', "\u{fffd}");
     for note in &batch.notes {
         match note {
-            Note::Revision(write) => revision_steps(steps, sealer, write)?,
-            Note::Healthy { key, content } => {
-                let id = sealer.content_id(*content);
-                healthy.0.add(key);
-                healthy.1.push(id.into());
-                healthy.2.push(sealer.seal("healthy", &id, &content.0));
+            Note::Revision { write, staged } => {
+                if !write.drop.is_empty() {
+                    std::mem::take(&mut marks).steps(steps, sealer)?;
+                }
+                revision_steps(steps, sealer, write, *staged)?;
             }
+            Note::Healthy { key, mark, number } => drop(marks.0.insert((key, mark.content), Some((mark, *number)))),
+            Note::Unmarked { key, content } => drop(marks.0.insert((key, *content), None)),
             Note::Confirmation(confirmation) => steps.push(step!(
                 CONFIRMATION,
                 confirmation.commit.to_string(),
@@ -87,14 +98,56 @@ pub(super) fn steps(steps: &mut Vec<Step>, sealer: &Sealer, batch: &Batch) -> Re
             )),
         }
     }
-    if !healthy.1.is_empty() {
-        let (keys, ids, sealed) = healthy;
-        steps.push(step!(HEALTHY, keys.kinds, keys.namespaces, keys.names, ids, sealed));
-    }
+    marks.steps(steps, sealer)?;
     if !audit.0.is_empty() {
         steps.push(step!(AUDIT, audit.0, audit.1, audit.2, audit.3, audit.4, audit.5));
     }
     Ok(())
+}
+
+/// What becomes of marks in a batch; the last word on each counts.
+#[derive(Default)]
+struct Marked<'a>(BTreeMap<(&'a Key, ContentHash), Option<(&'a Mark, u64)>>);
+
+/// A mark as it is kept.
+#[derive(Serialize, Deserialize)]
+pub(super) struct KeptMark {
+    pub(super) mark: Mark,
+    pub(super) number: u64,
+}
+
+impl Marked<'_> {
+    fn steps(self, steps: &mut Vec<Step>, sealer: &Sealer) -> Result<(), LogError> {
+        let mut put = (Keys::default(), Vec::<Vec<u8>>::new(), Vec::<Vec<u8>>::new());
+        let mut end = (Keys::default(), Vec::<Vec<u8>>::new());
+        for ((key, content), mark) in self.0 {
+            let id = sealer.content_id(content);
+            match mark {
+                Some((mark, number)) => {
+                    let kept = KeptMark {
+                        mark: mark.clone(),
+                        number,
+                    };
+                    put.0.add(key);
+                    put.1.push(id.into());
+                    put.2.push(sealer.seal("healthy", &id, &json(&kept)?));
+                }
+                None => {
+                    end.0.add(key);
+                    end.1.push(id.into());
+                }
+            }
+        }
+        if !put.1.is_empty() {
+            let (keys, ids, sealed) = put;
+            steps.push(step!(HEALTHY, keys.kinds, keys.namespaces, keys.names, ids, sealed));
+        }
+        if !end.1.is_empty() {
+            let (keys, ids) = end;
+            steps.push(step!(UNMARKED, keys.kinds, keys.namespaces, keys.names, ids));
+        }
+        Ok(())
+    }
 }
 
 #[derive(Default)]
@@ -112,35 +165,22 @@ impl Keys {
     }
 }
 
-fn revision_steps(steps: &mut Vec<Step>, sealer: &Sealer, write: &crate::RevisionWrite) -> Result<(), LogError> {
+fn revision_steps(steps: &mut Vec<Step>, sealer: &Sealer, write: &RevisionWrite, staged: bool) -> Result<(), LogError> {
     let line = write.line();
     let number = signed(line.number);
-    let count = |count: u32| i32::try_from(count).unwrap_or(i32::MAX);
-    let clean = |text: &str| text.replace('\0', "\u{fffd}");
-    let mut ended = Keys::default();
-    write.drop.iter().for_each(|key| ended.add(key));
-    write.put.iter().for_each(|row| ended.add(&row.key));
-    if !ended.kinds.is_empty() {
-        steps.push(step!(DESIRED_END, number, ended.kinds, ended.namespaces, ended.names));
+    if !write.drop.is_empty() {
+        let mut gone = Keys::default();
+        write.drop.iter().for_each(|key| gone.add(key));
+        steps.push(step!(FORGOTTEN, gone.kinds, gone.namespaces, gone.names));
     }
-    if !write.put.is_empty() {
-        let mut keys = Keys::default();
-        write.put.iter().for_each(|row| keys.add(&row.key));
-        let put = || write.put.iter();
-        let contents: Vec<Vec<u8>> = put().map(|row| sealer.content_id(row.hash).into()).collect();
-        let lines: Vec<i32> = put().map(|row| count(row.line)).collect();
+    if staged {
         steps.push(step!(
-            DESIRED_BEGIN,
+            STAGED,
             number,
-            put().map(|row| row.unit.to_string()).collect::<Vec<_>>(),
-            keys.kinds,
-            keys.namespaces,
-            keys.names,
-            contents,
-            put().map(|row| clean(&row.file)).collect::<Vec<_>>(),
-            lines,
-            put().map(|row| row.commit.to_string()).collect::<Vec<_>>(),
+            i64::try_from(write.put.len()).unwrap_or(i64::MAX)
         ));
+    } else {
+        desired_steps(steps, sealer, line.number, &write.put, &write.drop);
     }
     steps.push(step!(
         REVISION,
@@ -157,4 +197,42 @@ fn revision_steps(steps: &mut Vec<Step>, sealer: &Sealer, write: &crate::Revisio
         count(line.dropped)
     ));
     Ok(())
+}
+
+/// Rows that begin and end with a revision. An object's earlier row ends before its next one begins.
+pub(super) fn desired_steps(steps: &mut Vec<Step>, sealer: &Sealer, revision: u64, put: &[DesiredRow], drop: &[Key]) {
+    let number = signed(revision);
+    let mut ended = Keys::default();
+    drop.iter().for_each(|key| ended.add(key));
+    put.iter().for_each(|row| ended.add(&row.key));
+    if !ended.kinds.is_empty() {
+        steps.push(step!(DESIRED_END, number, ended.kinds, ended.namespaces, ended.names));
+    }
+    if !put.is_empty() {
+        let mut keys = Keys::default();
+        put.iter().for_each(|row| keys.add(&row.key));
+        let contents: Vec<Vec<u8>> = put.iter().map(|row| sealer.content_id(row.hash).into()).collect();
+        let lines: Vec<i32> = put.iter().map(|row| count(row.line)).collect();
+        steps.push(step!(
+            DESIRED_BEGIN,
+            number,
+            put.iter().map(|row| row.unit.to_string()).collect::<Vec<_>>(),
+            keys.kinds,
+            keys.namespaces,
+            keys.names,
+            contents,
+            put.iter().map(|row| clean(&row.file)).collect::<Vec<_>>(),
+            lines,
+            put.iter().map(|row| row.commit.to_string()).collect::<Vec<_>>(),
+        ));
+    }
+}
+
+fn count(count: u32) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+/// PostgreSQL's text knows no zero byte, and a user agent may send one.
+fn clean(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
 }

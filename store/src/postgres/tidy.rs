@@ -7,6 +7,7 @@ use crate::log::{LogError, Tidy};
 use super::{
     connect::{Session, meaning, reading},
     signed,
+    stage::FENCE,
 };
 
 const CHANGES: &str = "delete from changes where version in (
@@ -35,6 +36,28 @@ const BODIES: &str = "with part as (select id from bodies where id > $1 order by
         and not exists (select from desired d where d.content = b.id))
     select id from part order by id desc limit 1";
 
+/// Runs one statement in a transaction of its own, if the epoch is ours.
+pub(super) async fn in_transaction(
+    session: &mut Session,
+    epoch: u64,
+    sql: &str,
+    params: &[&(dyn ToSql + Sync)],
+) -> Result<u64, LogError> {
+    let transaction = session.client.transaction().await.map_err(reading)?;
+    let failed = |error| failed(error, epoch);
+    transaction.execute(FENCE, &[&signed(epoch)]).await.map_err(failed)?;
+    let rows = transaction.execute(sql, params).await.map_err(failed)?;
+    transaction.commit().await.map_err(failed)?;
+    Ok(rows)
+}
+
+fn failed(error: tokio_postgres::Error, epoch: u64) -> LogError {
+    match error.as_db_error().and_then(meaning) {
+        Some(LogError::Fenced { found, .. }) => LogError::Fenced { ours: epoch, found },
+        _ => reading(error),
+    }
+}
+
 /// True: there is more to do of what this step counts.
 pub(super) async fn step(
     session: &mut Session,
@@ -44,10 +67,7 @@ pub(super) async fn step(
 ) -> Result<bool, LogError> {
     let limit = i64::from(tidy.limit);
     let transaction = session.client.transaction().await.map_err(reading)?;
-    let failed = |error: tokio_postgres::Error| match error.as_db_error().and_then(meaning) {
-        Some(LogError::Fenced { found, .. }) => LogError::Fenced { ours: epoch, found },
-        _ => reading(error),
-    };
+    let failed = |error| failed(error, epoch);
     let work: [(&str, &[&(dyn ToSql + Sync)]); 6] = [
         (CHANGES, &[&signed(tidy.keep_changes), &tidy.changes_before, &limit]),
         (
@@ -59,10 +79,7 @@ pub(super) async fn step(
         (DELIVERIES, &[&tidy.deliveries_before]),
         (HEALTHY, &[&limit]),
     ];
-    transaction
-        .execute("select fence($1)", &[&signed(epoch)])
-        .await
-        .map_err(failed)?;
+    transaction.execute(FENCE, &[&signed(epoch)]).await.map_err(failed)?;
     let mut more = false;
     for (sql, params) in work {
         let rows = transaction.execute(sql, params).await.map_err(failed)?;

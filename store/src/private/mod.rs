@@ -12,6 +12,7 @@ mod process;
 use std::{
     io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -23,6 +24,24 @@ use binaries::Binaries;
 use place::Place;
 use process::Process;
 
+/// A data directory that is this process's alone, for as long as a copy of this lives; the system
+/// frees it even after a kill.
+#[derive(Clone, Debug)]
+pub struct DataDirLock {
+    _file: Arc<std::fs::File>,
+}
+
+impl DataDirLock {
+    /// Locks a data directory that is there.
+    ///
+    /// # Errors
+    /// When another process has it, and when its lock file cannot be opened.
+    pub fn take(data_dir: &Path) -> Result<Self, PrivateError> {
+        let file = Arc::new(place::lock(data_dir)?);
+        Ok(Self { _file: file })
+    }
+}
+
 /// Where the private cluster lives.
 #[derive(Clone, Debug)]
 pub struct PrivateOptions {
@@ -33,6 +52,8 @@ pub struct PrivateOptions {
     pub binaries: Option<PathBuf>,
     /// Further settings of the server, as `name=value`.
     pub settings: Vec<String>,
+    /// The lock of the data directory, where the caller has taken it already.
+    pub lock: Option<DataDirLock>,
 }
 
 impl PrivateOptions {
@@ -42,6 +63,7 @@ impl PrivateOptions {
             data_dir: data_dir.into(),
             binaries: None,
             settings: Vec::new(),
+            lock: None,
         }
     }
 }
@@ -140,8 +162,7 @@ pub struct PrivatePostgres {
     settings: Vec<String>,
     process: Mutex<Process>,
     stopping: CancellationToken,
-    /// Held for as long as we live; the system frees it even after a kill.
-    _lock: std::fs::File,
+    _lock: DataDirLock,
 }
 
 impl std::fmt::Debug for PrivatePostgres {
@@ -158,7 +179,10 @@ impl PrivatePostgres {
             .data_dir
             .canonicalize()
             .map_err(failed("find", &options.data_dir))?;
-        let lock = place::lock(&data_dir)?;
+        let lock = match options.lock {
+            Some(lock) => lock,
+            None => DataDirLock::take(&data_dir)?,
+        };
         let place = Place::find(data_dir)?;
         let binaries = Binaries::find(options.binaries.as_deref(), &place)?;
         place.check_search()?;

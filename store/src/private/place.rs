@@ -40,6 +40,7 @@ pub(super) fn lock(data_dir: &Path) -> Result<fs::File, PrivateError> {
         .write(true)
         .create(true)
         .truncate(false)
+        .mode(0o600)
         .open(&path)
         .map_err(failed("open", &path))?;
     match file.try_lock() {

@@ -16,6 +16,8 @@ use schemas::{Kind, report::Outcome};
 
 use crate::{cli, client, output};
 
+/// The command was not carried out: never to be taken for the outcome of a rollout.
+pub(crate) const REFUSED: u8 = 2;
 /// `sync --wait`: something is held.
 pub(crate) const HELD: u8 = 3;
 /// `sync --wait`: a newer commit took its place.
@@ -49,16 +51,23 @@ pub(crate) fn kubeconfig(client: &cli::Client) -> anyhow::Result<ExitCode> {
 }
 
 pub(crate) fn schema(args: &cli::SchemaArgs) -> anyhow::Result<ExitCode> {
-    let kind = Kind::of_word(&args.kind).with_context(|| {
-        let known: Vec<&str> = schemas::kind::KINDS.iter().map(|info| info.name).collect();
-        format!("there is no kind {:?}; the kinds are {}", args.kind, known.join(", "))
-    })?;
-    output::line(serde_json::to_string_pretty(&schemas::jsonschema::json_schema(kind))?);
+    let schema = if args.kind == "all" {
+        schemas::jsonschema::all()
+    } else {
+        let kind = Kind::of_word(&args.kind).with_context(|| {
+            let known: Vec<&str> = schemas::kind::KINDS.iter().map(|info| info.name).collect();
+            format!("there is no kind {:?}; the kinds are {}", args.kind, known.join(", "))
+        })?;
+        schemas::jsonschema::json_schema(kind)
+    };
+    output::line(serde_json::to_string_pretty(&schema)?);
     Ok(ExitCode::SUCCESS)
 }
 
 pub(crate) fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
-    clap_complete::generate(shell, &mut cli::Cli::command(), "towline", &mut std::io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut cli::Cli::command(), "towline", &mut script);
+    output::line(String::from_utf8_lossy(&script).trim_end());
     Ok(ExitCode::SUCCESS)
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use comfy_table::Cell;
 use schemas::{
     Commit, Unit,
-    report::{ObjectReport, Outcome, Position, Problem, Report, Severity},
+    report::{ObjectReport, Position, Problem, Report, Severity},
 };
 use serde::{Deserialize, Serialize};
 
@@ -61,7 +61,9 @@ fn print(status: &Status) {
     for problem in &status.problems {
         output::line(self::problem(problem));
     }
-    for held in &status.held {
+    // What the source as a whole holds is told once, above.
+    let own = |held: &&HeldUnit| status.source_error.as_ref() != Some(&held.reason);
+    for held in status.held.iter().filter(own) {
         output::line(format!(
             "held: {} stays at {}: {}",
             held.unit,
@@ -98,8 +100,7 @@ fn print_report(report: &Report) {
     let worse: Vec<[Cell; 4]> = report
         .units
         .values()
-        .flat_map(|unit| &unit.objects)
-        .filter(|(_, object)| object.outcome != Outcome::Converged)
+        .flat_map(|unit| unit.objects.unsettled())
         .map(|(key, object)| {
             [
                 key.into(),
@@ -131,10 +132,9 @@ fn print_report(report: &Report) {
     if let Some(held) = &report.held_deletions {
         output::line("");
         output::line(format!(
-            "{} deletions are held: {}. To confirm them: towline sync --confirm-deletes {}",
-            held.objects.len(),
-            held.reason,
-            held.commit.short()
+            "held back, {}: {}",
+            output::count(held.objects.len(), "deletion"),
+            held.reason
         ));
         for key in held.objects.iter().take(20) {
             output::line(format!("  {key}"));

@@ -35,6 +35,9 @@ pub(crate) async fn run(args: &SyncArgs) -> anyhow::Result<ExitCode> {
     if let Some(commit) = &args.confirm_deletes {
         path.push_str(&format!("&confirm-deletes={commit}"));
     }
+    if let Some(commit) = &args.skip_gates {
+        path.push_str(&format!("&skip-gates={commit}"));
+    }
     let response = accepted(server.send("POST", &path, Vec::new()).await?).await?;
     if !args.wait {
         if args.output.output == Format::Human {
@@ -56,7 +59,7 @@ pub(crate) async fn run(args: &SyncArgs) -> anyhow::Result<ExitCode> {
         };
         let line: Line =
             serde_json::from_str(&line).with_context(|| format!("the answer is not understood: {line}"))?;
-        output::print(args.output.output, &line, |line| match line {
+        output::print_next(args.output.output, &line, |line| match line {
             Line::Progress { message } => output::line(message),
             Line::Outcome {
                 outcome,

@@ -21,8 +21,10 @@ pub(crate) fn run(args: &ValidateArgs) -> anyhow::Result<ExitCode> {
             output::line(status::problem(problem));
         }
         output::line(format!(
-            "{} objects, {errors} errors, {warnings} warnings",
-            found.objects
+            "{}, {}, {}",
+            output::count(found.objects, "object"),
+            output::count(errors, "error"),
+            output::count(warnings, "warning")
         ));
     })?;
     Ok(if errors > 0 {

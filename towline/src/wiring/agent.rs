@@ -47,8 +47,22 @@ pub(crate) async fn beside(server: &Server, args: &NodeArgs, shutdown: &Cancella
     start(member, args, &server.data_dir, server.clock.clone(), shutdown).await
 }
 
+/// Checks what the flags of a node say, before anything is started.
+pub(crate) fn check(args: &NodeArgs) -> anyhow::Result<()> {
+    let node = node_name(args)?;
+    anyhow::ensure!(
+        schemas::labels::is_dns_subdomain(&node),
+        "{node:?} is no name for a node: it must consist of lower-case letters, digits, '-' and '.'; choose one with \
+         --node-name"
+    );
+    let range = args.pod_range.parse::<agents::Range>().and_then(agents::Range::checked);
+    range.context("--pod-range")?;
+    Ok(())
+}
+
 /// Starts an agent on its own. Its certificate is asked for once, with the join token, and kept.
 pub(crate) async fn join(args: &AgentArgs, shutdown: &CancellationToken) -> anyhow::Result<Agent> {
+    check(&args.node)?;
     let node = node_name(&args.node)?;
     let data_dir = std::path::absolute(paths::data_dir(args.data_dir.as_deref()))?;
     files::make_data_dir(&data_dir)?;
@@ -113,7 +127,8 @@ async fn start(
     let mut options = agents::Options::new(node, &args.pod_range);
     options.docker = format!("unix://{}", args.docker.display());
     options.state_dir = Some(data_dir.join("agent"));
-    options.concurrent_starts = args.concurrent_starts;
+    options.concurrent_starts = args.concurrent_starts.get();
+    options.thresholds = args.pressure;
     let shutdown = CancellationToken::new();
     let running = tokio::select! {
         running = agents::start(options, control, clock, shutdown.clone()) => running?,

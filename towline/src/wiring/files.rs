@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::Write,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::Path,
 };
 
@@ -17,6 +17,15 @@ pub(crate) fn make_data_dir(dir: &Path) -> anyhow::Result<()> {
         .mode(0o711)
         .create(dir)
         .with_context(|| format!("the data directory {} cannot be made", dir.display()))
+}
+
+/// Makes a folder that its owner alone can enter, or makes it so.
+pub(crate) fn make_private(dir: &Path) -> anyhow::Result<()> {
+    let make = || {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
+    };
+    make().with_context(|| format!("the folder {} cannot be made private", dir.display()))
 }
 
 /// Writes a file whole or not at all, readable by its owner alone.

@@ -19,7 +19,7 @@ use schemas::now::Clock;
 use store::{
     MasterKey, Store, SystemClock,
     postgres::Settings,
-    private::{PrivateOptions, PrivatePostgres},
+    private::{DataDirLock, PrivateOptions, PrivatePostgres},
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -47,21 +47,28 @@ pub(crate) struct Server {
     reconcilers: JoinHandle<()>,
     api: JoinHandle<()>,
     broken: CancellationToken,
+    _lock: DataDirLock,
 }
 
 pub(crate) async fn start(args: &ServerArgs, shutdown: &CancellationToken) -> anyhow::Result<Server> {
     let data_dir = std::path::absolute(paths::data_dir(args.data_dir.as_deref()))?;
+    // What the flags say is checked before anything is made or started.
+    let git = git_options(args, &data_dir)?;
+    let secrets = secrets(&args.webhooks)?;
+    let database = args.database_url.as_deref().map(Settings::from_url).transpose();
+    let database = database.context("--database-url")?;
     files::make_data_dir(&data_dir)?;
-    // A kubeconfig of an earlier run would promise a server that is not there yet.
-    files::remove(&data_dir.join("kubeconfig"));
+    let lock = DataDirLock::take(&data_dir)?;
     let listener = TcpListener::bind(args.listen)
         .await
         .with_context(|| format!("cannot listen on {}; choose another address with --listen", args.listen))?;
     let address = listener.local_addr()?;
     let url = format!("https://{}", reachable(address));
+    // A kubeconfig of an earlier run would promise a server that is not there yet.
+    files::remove(&data_dir.join("kubeconfig"));
 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    let (store, postgres) = open_store(args, &data_dir, clock.clone()).await?;
+    let (store, postgres) = open_store(args, &data_dir, database, &lock, clock.clone()).await?;
     let authority = Arc::new(Authority::open(&store, clock.now()).await?);
     files::write(&data_dir.join("ca.pem"), authority.ca_pem().as_bytes())?;
     files::write(
@@ -80,7 +87,7 @@ pub(crate) async fn start(args: &ServerArgs, shutdown: &CancellationToken) -> an
     let work = CancellationToken::new();
     let serving = CancellationToken::new();
     let broken = CancellationToken::new();
-    let git = start_git(args, &data_dir, &url, &store, &clock, &work)?;
+    let git = start_git(args, git, &data_dir, &url, &store, &clock, &work)?;
     let builtin = git.builtin.is_some();
     let front = Front::start(FrontParts {
         store: store.clone(),
@@ -98,7 +105,7 @@ pub(crate) async fn start(args: &ServerArgs, shutdown: &CancellationToken) -> an
             clock: clock.clone(),
             authenticator: authority.clone(),
             logs: Arc::new(front.sessions().clone()),
-            mounts: front.mounts(secrets(&args.webhooks)?),
+            mounts: front.mounts(secrets),
         },
     };
     let api = tokio::spawn({
@@ -130,6 +137,7 @@ pub(crate) async fn start(args: &ServerArgs, shutdown: &CancellationToken) -> an
         reconcilers,
         api,
         broken,
+        _lock: lock,
     };
     server.ready(shutdown).await?;
     let kubeconfig = server.data_dir.join("kubeconfig");
@@ -161,21 +169,25 @@ fn to_push(data_dir: &Path, host: SocketAddr) -> String {
 async fn open_store(
     args: &ServerArgs,
     data_dir: &Path,
+    database: Option<Settings>,
+    lock: &DataDirLock,
     clock: Arc<dyn Clock>,
 ) -> anyhow::Result<(Store, Option<Arc<PrivatePostgres>>)> {
-    let key = MasterKey::load_or_create(&data_dir.join("master.key"))?;
+    let file = data_dir.join("master.key");
+    let key = MasterKey::load_or_create(&file)
+        .with_context(|| format!("the key {} of the database cannot be read or made", file.display()))?;
     let options = store::Options {
         clock,
         // So that a database that was restored while no server ran is noticed as set back.
         watermark: Some(data_dir.join("watermark")),
         ..store::Options::default()
     };
-    if let Some(url) = &args.database_url {
-        let settings = Settings::from_url(url).context("--database-url")?;
+    if let Some(settings) = database {
         return Ok((Store::open_postgres(settings, &key, options).await?, None));
     }
     let mut private = PrivateOptions::new(data_dir);
     private.binaries.clone_from(&args.postgres_bin);
+    private.lock = Some(lock.clone());
     let postgres = Arc::new(PrivatePostgres::start(private).await?);
     tokio::spawn({
         let postgres = postgres.clone();
@@ -185,38 +197,21 @@ async fn open_store(
     Ok((Store::open_postgres(settings, &key, options).await?, Some(postgres)))
 }
 
-fn start_git(
-    args: &ServerArgs,
-    data_dir: &Path,
-    url: &str,
-    store: &Store,
-    clock: &Arc<dyn Clock>,
-    work: &CancellationToken,
-) -> anyhow::Result<Git> {
-    let (source, builtin) = match &args.repo {
-        Some(repo) => (
-            repo.parse::<gitsync::Source>()
-                .with_context(|| format!("--repo {repo}"))?,
-            None,
-        ),
-        None => {
-            let dir = data_dir.join("git").join(BUILTIN);
-            let hook = gitsync::Hook {
-                binary: std::env::current_exe().context("the path of this program cannot be found out")?,
-                server: url.to_owned(),
-                token_file: data_dir.join("admin-token"),
-                ca_file: data_dir.join("ca.pem"),
-            };
-            gitsync::ensure_builtin(&dir, &args.branch, args.seed.as_deref(), &hook, clock.now().wall)?;
-            (gitsync::Source::Local(dir.clone()), Some(dir))
-        }
+/// What git is asked for, checked without touching anything.
+fn git_options(args: &ServerArgs, data_dir: &Path) -> anyhow::Result<gitsync::Options> {
+    let source = match &args.repo {
+        Some(repo) => repo.parse().with_context(|| format!("--repo {repo}"))?,
+        None => gitsync::Source::Local(builtin(data_dir)),
     };
+    if let Some(seed) = &args.seed {
+        anyhow::ensure!(seed.is_dir(), "--seed {}: there is no such folder", seed.display());
+    }
     let local = matches!(source, gitsync::Source::Local(_));
     let mut options = gitsync::Options::new(source, data_dir.join("gitsync"));
     options.branch.clone_from(&args.branch);
     options.path.clone_from(&args.path);
-    options.repack = builtin.is_some();
-    options.poll = (!local).then(|| Duration::from_secs(args.git.poll_interval.max(1)));
+    options.repack = args.repo.is_none();
+    options.poll = (!local).then_some(args.git.poll_interval);
     options.status.branch.clone_from(&args.git.status_branch);
     options.status.repo = args
         .git
@@ -230,6 +225,35 @@ fn start_git(
         ssh_key_file: args.git.git_ssh_key.clone(),
         known_hosts_file: args.git.git_known_hosts.clone(),
     };
+    options.check()?;
+    Ok(options)
+}
+
+/// Where the built-in repository lies.
+fn builtin(data_dir: &Path) -> PathBuf {
+    data_dir.join("git").join(BUILTIN)
+}
+
+fn start_git(
+    args: &ServerArgs,
+    options: gitsync::Options,
+    data_dir: &Path,
+    url: &str,
+    store: &Store,
+    clock: &Arc<dyn Clock>,
+    work: &CancellationToken,
+) -> anyhow::Result<Git> {
+    let builtin = args.repo.is_none().then(|| builtin(data_dir));
+    if let Some(dir) = &builtin {
+        let hook = gitsync::Hook {
+            binary: std::env::current_exe().context("the path of this program cannot be found out")?,
+            server: url.to_owned(),
+            token_file: data_dir.join("admin-token"),
+            ca_file: data_dir.join("ca.pem"),
+        };
+        files::make_private(&data_dir.join("git"))?;
+        gitsync::ensure_builtin(dir, &args.branch, args.seed.as_deref(), &hook, clock.now().wall)?;
+    }
     Ok(Git {
         sync: GitSync::start(options, store.clone(), clock.clone(), work.clone())?,
         store: store.clone(),
@@ -326,7 +350,6 @@ impl Server {
 
     /// Ends everything in order: git and reconcilers, then the API, the store, and its Postgres.
     pub(crate) async fn stop(self) -> anyhow::Result<ExitCode> {
-        files::remove(&self.data_dir.join("kubeconfig"));
         self.work.cancel();
         if let Err(error) = self.reconcilers.await {
             tracing::error!(%error, "the reconcilers did not end well");

@@ -41,7 +41,7 @@ fn going(place: &Place) -> Vec<String> {
 
 fn nominated(place: &Place, pod: &str) -> Option<String> {
     let pod = place.get(Kind::Pod, pod);
-    super::super::cluster::nominated(&pod).map(str::to_owned)
+    super::super::cluster::nominated(&pod).map(std::borrow::Cow::into_owned)
 }
 
 #[test]
@@ -369,7 +369,7 @@ fn expected(known: &Known, pod: &Placed) -> Option<(String, Vec<String>)> {
             it.object
                 .status
                 .as_ref()
-                .and_then(|status| status["startTime"].as_str().map(str::to_owned))
+                .and_then(|status| status.at("startTime")?.text().map(|text| text.into_owned()))
         });
         let first = first.min_by_key(|start| (start.is_none(), start.clone())).flatten();
         let started = std::cmp::Reverse((first.is_none(), first));

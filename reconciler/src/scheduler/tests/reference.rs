@@ -47,7 +47,7 @@ pub(super) struct Against {
 }
 
 fn labels(object: &Object) -> Labels {
-    object.meta.labels.clone().unwrap_or_default()
+    object.meta.labels.as_deref().cloned().unwrap_or_default()
 }
 
 pub(super) fn priority(spec: &PodSpec) -> i32 {
@@ -80,7 +80,7 @@ impl Known {
                 Kind::Namespace => drop(known.spaces.insert(object.name().to_owned(), labels(object))),
                 Kind::PodDisruptionBudget => known.budgets.push(object.clone()),
                 Kind::Pod if !pods::is_finished(object) => {
-                    let nominated = object.status.as_ref().and_then(|it| it["nominatedNodeName"].as_str());
+                    let nominated = object.status.as_ref().and_then(|it| it.word("nominatedNodeName"));
                     match (object.node.as_deref(), nominated) {
                         (Some(node), _) => known.pods.push(Placed::new(object, node, false)),
                         (None, Some(node)) => known.pods.push(Placed::new(object, node, true)),
@@ -413,7 +413,7 @@ impl Known {
                 .object
                 .status
                 .as_ref()
-                .and_then(|it| it["startTime"].as_str().map(str::to_owned))
+                .and_then(|it| it.at("startTime")?.text().map(|text| text.into_owned()))
         };
         let importance = |placed: &Placed| {
             let started = started(placed);
@@ -432,7 +432,7 @@ impl Known {
                 budget
                     .status
                     .as_ref()
-                    .and_then(|it| it["disruptionsAllowed"].as_i64())
+                    .and_then(|it| it.at("disruptionsAllowed")?.int())
                     .unwrap_or(0)
             })
             .collect();

@@ -493,6 +493,40 @@ fn volumes_tie_pods_to_nodes_and_missing_claims_hold_them() {
 }
 
 #[test]
+fn pods_of_one_unbound_claim_end_on_one_node() {
+    let claimed = |cpu: &str| {
+        json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}],
+            "containers": [{"name": "c", "image": "i", "resources": {"requests": {"cpu": cpu}}}]})
+    };
+    let mut place = Place::with([node("a", "2", ""), node("b", "2", ""), node("c", "2", "")]);
+    place.put(json!({
+        "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "local"},
+        "provisioner": "towline.dev/local", "volumeBindingMode": "WaitForFirstConsumer",
+    }));
+    place.put(json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data", "namespace": "a"},
+        "spec": {"storageClassName": "local", "accessModes": ["ReadWriteOnce"]},
+    }));
+    for name in ["p", "q", "r"] {
+        place.put(pod(name, json!({}), claimed("900m")));
+    }
+    place.settle();
+    assert!(place.node_of("p").is_some() && place.node_of("p") == place.node_of("q"));
+    assert!(
+        place
+            .why("r")
+            .starts_with("0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had volume node affinity conflict."),
+        "{}",
+        place.why("r")
+    );
+    // With the last of them the claim is free to go anywhere.
+    ["p", "q"].into_iter().for_each(|name| place.remove(Kind::Pod, name));
+    place.wait(20);
+    place.settle();
+    assert!(place.node_of("r").is_some());
+}
+
+#[test]
 fn scores_are_those_of_the_documentation() {
     let facts = |cpu: i64, memory: i64| {
         let mut facts = Facts::default();

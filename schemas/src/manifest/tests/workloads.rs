@@ -102,3 +102,76 @@ fn daemon_sets_say_how_they_roll() {
     let found = problems("a.yaml", revision);
     assert!(found.len() == 1 && found[0].contains(" error "), "{found:#?}");
 }
+
+#[test]
+fn stateful_sets_say_how_they_are_numbered_and_rolled_and_what_they_claim() {
+    let select = |more: &str| format!("selector: {{matchLabels: {{app: web}}}}\n  serviceName: web\n  {more}");
+    let claim = "{metadata: {name: data}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}";
+    let fine = [
+        "replicas: 3".to_owned(),
+        "podManagementPolicy: Parallel".to_owned(),
+        "ordinals: {start: 5}".to_owned(),
+        "updateStrategy: {type: OnDelete}".to_owned(),
+        "updateStrategy: {rollingUpdate: {partition: 2, maxUnavailable: 50%}}".to_owned(),
+        "persistentVolumeClaimRetentionPolicy: {whenDeleted: Delete}".to_owned(),
+        format!("volumeClaimTemplates: [{claim}]"),
+        format!(
+            "volumeClaimTemplates: [{}]",
+            claim.replacen('{', "{apiVersion: v1, kind: PersistentVolumeClaim, status: {}, ", 1)
+        ),
+    ]
+    .map(|spec| select(&spec));
+    all_fine("apps/v1", "StatefulSet", &fine.each_ref().map(String::as_str));
+    let wrong = [
+        (
+            "podManagementPolicy: Ordered".to_owned(),
+            "not one of its values: OrderedReady, Parallel",
+        ),
+        ("ordinals: {start: -1}".to_owned(), "-1 must be from 0"),
+        (
+            "updateStrategy: {type: OnDelete, rollingUpdate: {}}".to_owned(),
+            "may not stand with the type OnDelete",
+        ),
+        (
+            "updateStrategy: {rollingUpdate: {partition: -1}}".to_owned(),
+            "-1 must be from 0",
+        ),
+        (
+            "updateStrategy: {rollingUpdate: {maxUnavailable: 0}}".to_owned(),
+            "nothing could be replaced",
+        ),
+        (
+            "persistentVolumeClaimRetentionPolicy: {whenScaled: Keep}".to_owned(),
+            "not one of its values: Retain, Delete",
+        ),
+        (
+            "volumeClaimTemplates: [{metadata: {name: data}}]".to_owned(),
+            "spec: is required",
+        ),
+        (
+            format!("volumeClaimTemplates: [{}]", claim.replace("name: data", "name: Data")),
+            "is not a DNS label",
+        ),
+        (
+            format!(
+                "volumeClaimTemplates: [{}]",
+                claim.replace("metadata: {name: data}, ", "")
+            ),
+            "metadata: is required",
+        ),
+        (
+            format!("volumeClaimTemplates: [{}]", claim.replace("[ReadWriteOnce]", "[]")),
+            "accessModes: is required",
+        ),
+        (
+            format!(
+                "volumeClaimTemplates: [{}]",
+                claim.replace("accessModes", "volumeMode: Block, accessModes")
+            ),
+            "volumes are directories",
+        ),
+    ]
+    .map(|(spec, part)| (select(&spec), part));
+    let wrong: Vec<(&str, &str)> = wrong.iter().map(|(spec, part)| (spec.as_str(), *part)).collect();
+    all_wrong("apps/v1", "StatefulSet", &wrong);
+}

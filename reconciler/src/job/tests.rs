@@ -1,0 +1,7 @@
+mod endings;
+mod harness;
+mod indexed;
+mod keeping;
+mod policies;
+mod properties;
+mod running;
