@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
-.PHONY: help setup build demo demo-stop test lint fmt bench schemas clean
+.PHONY: help setup build demo demo-stop test lint fmt bench bench-scale schemas clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 14
@@ -39,7 +39,12 @@ schemas: ## Write schemas/json/ anew from the field table
 bench: ## Measure against bare Docker, compose and Swarm, in one run
 	@scripts/setup bench
 	@$(MAKE) --no-print-directory build
-	@scripts/bench
+	@scripts/bench peers
+
+bench-scale: ## Measure with simulated nodes, by default 500, 1,500 and 5,000 (NODES=100 PODS=10 for less)
+	@scripts/setup bench
+	@$(MAKE) --no-print-directory build
+	@scripts/bench scale $(if $(NODES),--nodes $(NODES)) $(if $(PODS),--pods-per-node $(PODS))
 
 clean:
 	@cargo clean

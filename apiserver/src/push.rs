@@ -191,6 +191,7 @@ pub(crate) fn sync(front: &Arc<Front>, first: Option<String>, limit: Duration) -
             return;
         }
         let before = Before::of(front.store.desired());
+        let confirmations = *front.store.confirmation_changes().borrow();
         let looked = match front.source.look_and_wait().await {
             Ok(looked) => looked,
             Err(error) => {
@@ -208,7 +209,7 @@ pub(crate) fn sync(front: &Arc<Front>, first: Option<String>, limit: Duration) -
             let _ = out.send(outcome("held", None, &message)).await;
             return;
         };
-        let follower = Follower::of_sync(head.clone(), before);
+        let follower = Follower::of_sync(head.clone(), before, confirmations);
         let end = follow(&front, follower, limit, &out, progress).await;
         if let Some(end) = end {
             let _ = out.send(outcome(end.word(), Some(&head), &end.line(limit))).await;

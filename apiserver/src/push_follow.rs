@@ -34,6 +34,8 @@ pub(crate) struct Follower {
     commit: Commit,
     /// What stood before the commit was looked at.
     before: Before,
+    /// The report must have been made with so many confirmations of deletions.
+    confirmations: usize,
     /// Every unit counts, not only those that the commit changed.
     whole: bool,
     recorded: Option<Recorded>,
@@ -107,6 +109,7 @@ impl Follower {
         Self {
             commit,
             before,
+            confirmations: 0,
             whole: false,
             recorded: None,
             unsettled: BTreeSet::new(),
@@ -115,9 +118,11 @@ impl Follower {
         }
     }
 
-    /// Follows a sync: every unit counts.
-    pub(crate) fn of_sync(commit: Commit, before: Before) -> Self {
+    /// Follows a sync: every unit counts. What is told takes as many confirmations of deletions into
+    /// account as there were when it was asked for.
+    pub(crate) fn of_sync(commit: Commit, before: Before, confirmations: usize) -> Self {
         Self {
+            confirmations,
             whole: true,
             ..Self::of_push(commit, before)
         }
@@ -164,7 +169,11 @@ impl Follower {
         let (Some(recorded), Some(report)) = (&self.recorded, report) else {
             return (lines, None);
         };
-        if report.commit.as_ref() != Some(&self.commit) {
+        // A report may be a moment behind what it is asked about.
+        if report.commit.as_ref() != Some(&self.commit)
+            || report.revision < desired.revision
+            || report.confirmations < self.confirmations
+        {
             return (lines, None);
         }
         let mut said = Vec::new();

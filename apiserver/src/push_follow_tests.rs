@@ -66,6 +66,8 @@ fn report(commit: &str, outcome: Outcome, status: Value, reason: &str, of_other:
     };
     Report {
         commit: Some(commit.into()),
+        revision: 9,
+        confirmations: 0,
         outcome: outcome.max(of_other),
         units: [
             unit(web(), outcome, status, reason),
@@ -163,7 +165,7 @@ fn a_push_ends_by_its_own_units_and_a_sync_by_all() {
             push,
             "{mine:?} {others:?}"
         );
-        let mut of_sync = Follower::of_sync(NEW.into(), before.clone());
+        let mut of_sync = Follower::of_sync(NEW.into(), before.clone(), 0);
         assert_eq!(
             of_sync.look(&after, Some(&report), three).1,
             sync,
@@ -292,7 +294,7 @@ fn removals_are_told_and_waited_for() {
     assert_eq!(lines, ["aaaaaaaaaa is recorded: 3 objects to remove"]);
     assert_eq!(late().base.rows.len(), after.rows.len(), "it is told once");
 
-    let mut sync = Follower::of_sync(NEW.into(), Before::of(after.clone()));
+    let mut sync = Follower::of_sync(NEW.into(), Before::of(after.clone()), 0);
     let mut report = at(&removed);
     let shop = report.units.get_mut(&Unit::of(&web())).expect("it is there");
     shop.reason = "3 objects are being removed".to_owned();
@@ -311,7 +313,7 @@ fn removals_are_told_and_waited_for() {
 #[test]
 fn a_sync_tells_how_earlier_commits_stand() {
     let after = desired(2, NEW, OLD);
-    let mut follower = Follower::of_sync(NEW.into(), Before::of(after.clone()));
+    let mut follower = Follower::of_sync(NEW.into(), Before::of(after.clone()), 0);
     let status = json!({"updatedReplicas": 1, "availableReplicas": 2, "observedGeneration": 2});
     let moving = report(NEW, Outcome::Progressing, status, "", Outcome::Failed);
     let (lines, end) = follower.look(&after, Some(&moving), three);
@@ -336,9 +338,26 @@ fn a_sync_tells_how_earlier_commits_stand() {
 fn a_source_that_holds_deletions_is_not_told_as_converged() {
     let mut after = Desired::clone(&desired(2, NEW, NEW));
     after.source_error = Some("the branch was pushed to an unrelated history".into());
-    let mut follower = Follower::of_sync(NEW.into(), Before::of(desired(1, OLD, OLD)));
+    let mut follower = Follower::of_sync(NEW.into(), Before::of(desired(1, OLD, OLD)), 0);
     let converged = report(NEW, Outcome::Converged, Value::Null, "", Outcome::Converged);
     let (lines, end) = follower.look(&after, Some(&converged), three);
     assert_eq!(lines[0], "source: the branch was pushed to an unrelated history");
     assert_eq!(end, Some(End::Reached(Outcome::Held)));
+}
+
+#[test]
+fn a_report_from_before_what_is_asked_about_is_not_its_outcome() {
+    let after = desired(3, NEW, NEW);
+    let mut follower = Follower::of_sync(NEW.into(), Before::of(after.clone()), 2);
+    let converged = Outcome::Converged;
+    for (revision, confirmations, outcome, end) in [
+        (2, 2, Outcome::Held, None),
+        (3, 1, Outcome::Held, None),
+        (3, 2, converged, Some(End::Reached(converged))),
+    ] {
+        let mut report = report(NEW, outcome, Value::Null, "", converged);
+        (report.revision, report.confirmations) = (revision, confirmations);
+        let (_, found) = follower.look(&after, Some(&report), three);
+        assert_eq!(found, end, "revision {revision}, {confirmations} confirmations");
+    }
 }

@@ -47,6 +47,8 @@ fn publish(harness: &Harness, commit: &str, outcome: Outcome, held: Option<HeldD
     };
     harness.store.publish_report(Arc::new(Report {
         commit: Some(commit.into()),
+        revision: harness.store.desired().revision,
+        confirmations: *harness.store.confirmation_changes().borrow(),
         outcome,
         units: [(Unit("shop".into()), unit)].into(),
         nodes: Default::default(),

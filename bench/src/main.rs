@@ -1,7 +1,9 @@
-//! Measures Towline side by side with bare Docker, compose and Swarm, in one run on one machine.
+//! Measures Towline: `bench peers` side by side with bare Docker, compose and Swarm, in one run on one
+//! machine; `bench scale` with simulated nodes, `bench scheduler` the scheduler
+//! alone, at the sizes that are asked for.
 //!
-//! Each figure is the median of several rounds; the rounds of all peers take turns, so that a machine
-//! that drifts drifts for all.
+//! Each figure beside peers is the median of several rounds; the rounds of all peers take turns, so that a
+//! machine that drifts drifts for all.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the tables are the product")]
 
 mod bare;
@@ -9,6 +11,7 @@ mod compose;
 mod plain;
 mod process;
 mod push;
+mod scale;
 mod scheduler;
 mod swarm;
 mod table;
@@ -16,22 +19,35 @@ mod towline;
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+struct Cli {
+    #[command(subcommand)]
+    measure: Measure,
+}
+
+#[derive(Debug, Subcommand)]
+enum Measure {
+    /// Beside bare Docker, compose and Swarm
+    Peers(Arguments),
+    /// With simulated nodes
+    Scale(scale::Arguments),
+    /// The scheduler alone, in decisions a second
+    Scheduler(scheduler::Arguments),
+}
 
 /// What to measure and how often.
-#[derive(Debug, Parser)]
-#[command(args_conflicts_with_subcommands = true)]
+#[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    #[command(subcommand)]
-    command: Option<Command>,
     /// Rounds per figure
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// The Docker socket that bare Docker, compose and Towline share
     #[arg(long, default_value = "/var/run/docker.sock", env = "TOWLINE_DOCKER")]
     docker: PathBuf,
-    /// The towline binary; scripts/bench names the one that was built
-    #[arg(long, default_value = "towline")]
+    /// The towline binary
+    #[arg(long)]
     towline: PathBuf,
     /// Manifests in the large repository
     #[arg(long, default_value_t = 10_000)]
@@ -44,31 +60,29 @@ pub(crate) struct Arguments {
     only_push: bool,
 }
 
-/// What is measured apart from the peers.
-#[derive(Debug, clap::Subcommand)]
-enum Command {
-    /// Measure the scheduler alone, in decisions a second
-    Scheduler(scheduler::Arguments),
-}
-
 /// The image that every peer starts.
 pub(crate) const IMAGE: &str = "towline.local/web:1";
 /// Its next version, for rolling updates.
 pub(crate) const IMAGE_2: &str = "towline.local/web:2";
 
 fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
-    if let Some(Command::Scheduler(arguments)) = &arguments.command {
-        return scheduler::run(arguments);
-    }
+    let cli = Cli::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     // What runs cleans up when it is dropped, also when someone has seen enough.
     runtime.block_on(async {
         tokio::select! {
-            done = run(arguments) => done,
+            done = measure(cli.measure) => done,
             _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
         }
     })
+}
+
+async fn measure(what: Measure) -> anyhow::Result<()> {
+    match what {
+        Measure::Peers(arguments) => run(arguments).await,
+        Measure::Scale(arguments) => scale::run(&arguments).await,
+        Measure::Scheduler(arguments) => scheduler::run(&arguments),
+    }
 }
 
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
@@ -144,7 +158,7 @@ async fn pushes(arguments: &Arguments) -> anyhow::Result<()> {
 /// How long any single wait may take before the run is given up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-fn machine() -> String {
+pub(crate) fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let memory = std::fs::read_to_string("/proc/meminfo")
         .ok()

@@ -573,6 +573,9 @@ impl Driver {
         }
         for work in works {
             let key = &work.key;
+            if work.controller == Controller::Report {
+                self.tracker.pass_over(key);
+            }
             tracing::error!(
                 controller = work.controller.name(), kind = %key.kind, namespace = key.ns(), name = %key.name,
                 "a plan {message}"

@@ -116,8 +116,12 @@ fn undeclared(store: &Store, view: &View<'_>, index: &Index) -> release::budget:
         .iter()
         .filter_map(|key| view.get(key).cloned())
         .collect();
+    let confirmations = store.confirmations();
     if undeclared.is_empty() {
-        return release::budget::World::default();
+        return release::budget::World {
+            confirmations,
+            ..release::budget::World::default()
+        };
     }
     let mut contents = BTreeMap::new();
     let mut used = BTreeSet::new();
@@ -146,7 +150,7 @@ fn undeclared(store: &Store, view: &View<'_>, index: &Index) -> release::budget:
         contents,
         used,
         totals: index.totals(),
-        confirmations: store.confirmations(),
+        confirmations,
     }
 }
 
@@ -377,6 +381,7 @@ fn deletions(store: &Store, view: &View<'_>, index: &mut Index, now: Now) -> Arc
     let deletions = Arc::new(report::Deletions {
         removing: removing(index, &verdict),
         held: verdict.held.clone(),
+        confirmations: verdict.confirmations,
         waits_for,
     });
     index.deletions = Some(deletions.clone());

@@ -13,11 +13,12 @@ use std::{
     time::Duration,
 };
 
+use rustc_hash::FxHashSet;
 use schemas::{
     Commit, ContentHash, Key, Kind, Now, Object, Unit,
     health::{self, Related},
     report::{HeldDeletions, ObjectReport, Objects, Outcome, Position, Report, UnitReport},
-    shared::SharedMap,
+    shared::{Difference, SharedMap},
 };
 use serde_json::{Value, json};
 use store::{Desired, DesiredRow, Mark};
@@ -77,6 +78,8 @@ pub struct Deletions {
     pub removing: BTreeMap<Unit, Vec<Key>>,
     /// A declared object that is not released, for which all that is to be removed waits.
     pub waits_for: Option<Key>,
+    /// How many confirmations this takes into account.
+    pub confirmations: usize,
 }
 
 /// The newest report, and how long things have stalled.
@@ -87,6 +90,8 @@ pub struct Tracker {
     /// What the report was last summed up from.
     desired: Arc<Desired>,
     deletions: Arc<Deletions>,
+    /// Rows that the newest revision brought or changed and that were not looked at since.
+    unseen: FxHashSet<Key>,
     held_units: BTreeSet<Unit>,
     /// How many units have come how far.
     units: [usize; Outcome::ALL.len()],
@@ -100,6 +105,8 @@ impl Default for Tracker {
         Self {
             report: Report {
                 commit: None,
+                revision: 0,
+                confirmations: 0,
                 outcome: Outcome::Progressing,
                 units: BTreeMap::new(),
                 nodes: SharedMap::new(),
@@ -110,6 +117,7 @@ impl Default for Tracker {
             stalls: Stalls::default(),
             desired: Arc::default(),
             deletions: Arc::default(),
+            unseen: FxHashSet::default(),
             held_units: BTreeSet::new(),
             units: [0; Outcome::ALL.len()],
             next: Duration::ZERO,
@@ -124,6 +132,7 @@ impl Tracker {
         let mut plan = Plan::default();
         let mut healthy = Vec::new();
         let mut touched = BTreeSet::new();
+        self.take_desired(&world.desired, &mut touched);
         for seen in &world.objects {
             if self.look_at(seen, &world.desired, now, &mut plan, &mut healthy) {
                 touched.insert(Unit::of(&seen.key));
@@ -142,10 +151,10 @@ impl Tracker {
                 }
             }
         }
-        self.take_desired(&world.desired, &mut touched);
         self.take_deletions(&world.deletions, &mut touched);
         self.sum_up(&touched);
-        if self.changed {
+        // A report on a revision of which only a part was seen would tell the old of the rest.
+        if self.changed && self.unseen.is_empty() {
             if now.monotonic < self.next {
                 plan.look_again(self.next - now.monotonic);
             } else {
@@ -168,6 +177,7 @@ impl Tracker {
         plan: &mut Plan,
         healthy: &mut Vec<(Key, Mark)>,
     ) -> bool {
+        self.unseen.remove(&seen.key);
         let unit = Unit::of(&seen.key);
         let Some(row) = &seen.row else {
             self.stalls.forget(&seen.key);
@@ -297,12 +307,30 @@ impl Tracker {
         }
         let old = std::mem::replace(&mut self.desired, desired.clone());
         let report = &mut self.report;
-        self.changed |= report.commit != desired.commit
+        self.changed |= report.revision != desired.revision
+            || report.commit != desired.commit
             || report.problems != desired.problems
             || report.source_error != desired.source_error;
+        report.revision = desired.revision;
         report.commit.clone_from(&desired.commit);
         report.problems.clone_from(&desired.problems);
         report.source_error.clone_from(&desired.source_error);
+        for difference in old.rows.differences(&desired.rows) {
+            match difference {
+                Difference::Added(key, _) | Difference::Changed(key, ..) => {
+                    self.unseen.insert(key.clone());
+                }
+                Difference::Removed(key, _) => {
+                    self.unseen.remove(key);
+                    self.stalls.forget(key);
+                    let unit = report.units.get_mut(&Unit::of(key));
+                    if unit.is_some_and(|unit| unit.objects.remove(key).is_some()) {
+                        self.changed = true;
+                        touched.insert(Unit::of(key));
+                    }
+                }
+            }
+        }
         let changed = desired
             .units
             .iter()
@@ -321,6 +349,8 @@ impl Tracker {
             return;
         }
         let old = std::mem::replace(&mut self.deletions, deletions.clone());
+        self.changed |= self.report.confirmations != deletions.confirmations;
+        self.report.confirmations = deletions.confirmations;
         let waits = old.waits_for != deletions.waits_for;
         let changed = deletions.removing.iter();
         let changed = changed.filter(|(name, keys)| waits || old.removing.get(*name) != Some(*keys));
@@ -399,6 +429,11 @@ impl Tracker {
         let outcome = if stopped { worst.max(Outcome::Held) } else { worst };
         self.changed |= self.report.outcome != outcome;
         self.report.outcome = outcome;
+    }
+
+    /// Looking at this object went wrong, and it is tried again: no other's report waits for it.
+    pub(crate) fn pass_over(&mut self, key: &Key) {
+        self.unseen.remove(key);
     }
 
     /// When (monotonic) it is worth looking again: reports cost something.

@@ -160,6 +160,16 @@ async fn deletions_over_the_budget_wait_for_a_word() {
         .await
         .expect("it is kept");
     cluster
+        .wait("the word is known to the report", || {
+            cluster.report().confirmations == 1
+        })
+        .await;
+    assert_eq!(
+        cluster.report().held_deletions,
+        None,
+        "who waits for that reads no older one"
+    );
+    cluster
         .wait("they are deleted", || {
             cluster.store.list(Kind::ConfigMap, Some("default")).items.len() == 4
         })

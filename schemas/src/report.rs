@@ -112,6 +112,12 @@ impl Report {
 pub struct Report {
     /// The newest commit that was looked at.
     pub commit: Option<Commit>,
+    /// The revision of the desired state that was looked at: one commit can have several.
+    #[serde(default)]
+    pub revision: u64,
+    /// How many confirmations of deletions were known when these were judged.
+    #[serde(default)]
+    pub confirmations: usize,
     pub outcome: Outcome,
     pub units: BTreeMap<Unit, UnitReport>,
     pub nodes: SharedMap<Arc<str>, Arc<ObjectReport>>,

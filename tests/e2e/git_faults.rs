@@ -75,10 +75,9 @@ fn a_force_push_to_unrelated_history_deletes_nothing() -> anyhow::Result<()> {
     // The word for another commit is not taken, and the answer names the one that waits.
     let (code, said) = run_any(&mut cluster.command(&["sync", "--confirm-deletes", &"1".repeat(40)]))?;
     assert!(code == 2 && said.contains(&commit), "{code} {said}");
-    let (code, said) = run_any(&mut cluster.command(&["sync", "--confirm-deletes", &commit[..10]]))?;
-    assert_eq!(code, 0, "{said}");
+    let (code, said) = run_any(&mut cluster.command(&["sync", "--wait", "--confirm-deletes", &commit[..10]]))?;
+    assert!(code == 0 && said.contains("confirmed"), "{code} {said}");
     cluster.wait_status(&commit, "converged");
-    cluster.sync(0);
     assert_eq!(cluster.wait_running(0), []);
     let maps = cluster.kubectl(&["get", "configmaps", "-n", "shop", "-o", "name"])?;
     assert_eq!(maps.trim(), "configmap/settings");

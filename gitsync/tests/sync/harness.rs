@@ -184,6 +184,8 @@ impl World {
         }
         let report = Arc::new(Report {
             commit: desired.commit.clone(),
+            revision: desired.revision,
+            confirmations: 0,
             outcome: units
                 .values()
                 .map(|unit| unit.outcome)

@@ -40,6 +40,8 @@ pub struct Verdict {
     pub held: Option<Arc<HeldDeletions>>,
     /// Stay for another reason than the budget.
     pub kept: Vec<(Key, String)>,
+    /// How many confirmations were taken into account.
+    pub confirmations: usize,
     /// To be kept before anything is deleted: the commit itself confirmed.
     pub confirm: Option<Confirmation>,
 }
@@ -57,7 +59,10 @@ pub fn digest<'a>(keys: impl IntoIterator<Item = &'a Key>) -> String {
 /// Decides what goes.
 #[must_use]
 pub fn judge(desired: &Desired, world: &World, now: Now) -> Verdict {
-    let mut verdict = Verdict::default();
+    let mut verdict = Verdict {
+        confirmations: world.confirmations.len(),
+        ..Verdict::default()
+    };
     let mut asked: Vec<&Arc<Object>> = Vec::new();
     for object in &world.undeclared {
         match keeps(desired, world, object) {

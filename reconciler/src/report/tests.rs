@@ -169,7 +169,7 @@ fn a_unit_is_on_its_way_until_what_it_removes_is_gone() {
         Arc::new(Deletions {
             removing: BTreeMap::from([(unit.clone(), keys)]),
             waits_for,
-            held: None,
+            ..Deletions::default()
         })
     };
     it.deletions = removing(vec![key("c"), key("d")], Some(key("e")));
@@ -270,4 +270,56 @@ fn the_good_moments_of_one_that_crashes_again_and_again_are_no_outcome() {
         now.monotonic += Duration::from_secs(1);
     }
     assert_eq!(worst, Outcome::Failed);
+}
+
+#[test]
+fn a_revision_is_reported_on_once_all_that_it_changed_was_looked_at() {
+    let mut tracker = Tracker::default();
+    let named = |name: &str| {
+        let mut seen = ready();
+        seen.key = Key::namespaced(Kind::Pod, "a", name);
+        seen.marked = true;
+        seen
+    };
+    let at = |revision: u64, seen: &[&Seen]| {
+        let mut desired = Desired::clone(&desired(None));
+        desired.revision = revision;
+        let rows = seen
+            .iter()
+            .filter_map(|seen| Some((seen.key.clone(), seen.row.clone()?)));
+        desired.rows = rows.collect();
+        Arc::new(desired)
+    };
+    let look = |tracker: &mut Tracker, desired: &Arc<Desired>, objects: Vec<Seen>, second: u64| {
+        let mut world = world(objects);
+        world.desired = desired.clone();
+        let plan = tracker.look(&world, after(second));
+        let told = plan.steps.into_iter().find_map(|step| match step {
+            Step::Publish(report) => Some((report.revision, report.outcome)),
+            _ => None,
+        });
+        told
+    };
+    let (one, two) = (named("one"), named("two"));
+    let first = at(1, &[&one, &two]);
+    assert_eq!(look(&mut tracker, &first, vec![one.clone()], 1), None);
+    let converged = Some((1, Outcome::Converged));
+    assert_eq!(look(&mut tracker, &first, vec![two.clone()], 2), converged);
+
+    let mut changed = two.clone();
+    let mut row = DesiredRow::clone(two.row.as_deref().expect("it is declared"));
+    row.hash = ContentHash([2; 32]);
+    changed.row = Some(Arc::new(row));
+    // Removing one needs no look; the other's old outcome is not told as the new one's.
+    let second = at(2, &[&changed]);
+    assert_eq!(look(&mut tracker, &second, vec![], 3), None);
+    let progressing = Some((2, Outcome::Progressing));
+    assert_eq!(look(&mut tracker, &second, vec![changed.clone()], 4), progressing);
+    assert_eq!(tracker.report().units[&Unit("a".into())].objects.len(), 1);
+
+    // What cannot be looked at holds up nobody.
+    let third = at(3, &[&changed, &one]);
+    assert_eq!(look(&mut tracker, &third, vec![], 5), None);
+    tracker.pass_over(&one.key);
+    assert_eq!(look(&mut tracker, &third, vec![], 6), Some((3, Outcome::Progressing)));
 }
