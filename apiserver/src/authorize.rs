@@ -8,7 +8,7 @@ use crate::{
     metrics, nodes_mirror,
     path::{Resource, Sub, Verb},
     query::Query,
-    status::{ApiError, resource_name},
+    status::ApiError,
 };
 
 /// Whether `identity` may do this.
@@ -56,8 +56,8 @@ fn refusal(identity: &Identity, verb: Verb, resource: &Resource, group: &str, re
         None => "at the cluster scope".to_owned(),
     };
     let subject = match &resource.name {
-        Some(name) => format!("{} {name:?}", resource_name(info)),
-        None => resource_name(info),
+        Some(name) => format!("{} {name:?}", info.resource()),
+        None => info.resource(),
     };
     let mut message = format!(
         "{subject} is forbidden: User {:?} cannot {} resource {what:?} in API group {:?} {place}",

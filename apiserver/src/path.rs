@@ -8,7 +8,6 @@ use schemas::{Key, Kind};
 use crate::{
     metrics,
     query::{Query, decode},
-    status::resource_name,
 };
 
 /// What a path names.
@@ -192,7 +191,7 @@ impl Resource {
 impl fmt::Display for Resource {
     /// `deployments.apps shop/web status`, as the audit shows it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&resource_name(self.kind.info()))?;
+        f.write_str(&self.kind.info().resource())?;
         match (&self.namespace, &self.name) {
             (Some(namespace), name) => write!(f, " {namespace}/{}", name.as_deref().unwrap_or(""))?,
             (None, Some(name)) => write!(f, " {name}")?,

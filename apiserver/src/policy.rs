@@ -9,7 +9,7 @@ use store::{Desired, Store};
 
 use crate::{
     path::{Sub, Verb},
-    status::{ApiError, resource_name},
+    status::ApiError,
 };
 
 /// One write, as the table of what becomes a commit sees it.
@@ -106,7 +106,7 @@ fn refusal(key: &Key, why: &str) -> ApiError {
     ApiError::new(
         StatusCode::FORBIDDEN,
         "Forbidden",
-        format!("{}{name} is forbidden: {why}", resource_name(key.kind.info())),
+        format!("{}{name} is forbidden: {why}", key.kind.info().resource()),
     )
     .about(key.kind, &key.name)
 }

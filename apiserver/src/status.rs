@@ -3,7 +3,7 @@
 //! <https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/>
 
 use http::{HeaderValue, StatusCode, header};
-use schemas::{Key, Kind, KindInfo};
+use schemas::{Key, Kind};
 use serde_json::{Map, Value, json};
 use store::WriteError;
 
@@ -28,16 +28,6 @@ pub struct Cause {
     /// `spec.containers[0].image`.
     pub field: String,
     pub message: String,
-}
-
-/// `deployments.apps`, or `pods` in the core group.
-#[must_use]
-pub fn resource_name(info: &KindInfo) -> String {
-    if info.group.is_empty() {
-        info.plural.to_owned()
-    } else {
-        format!("{}.{}", info.plural, info.group)
-    }
 }
 
 impl ApiError {
@@ -90,7 +80,7 @@ impl ApiError {
 
     #[must_use]
     pub fn not_found(kind: Kind, name: &str) -> Self {
-        let message = format!("{} {name:?} not found", resource_name(kind.info()));
+        let message = format!("{} {name:?} not found", kind.info().resource());
         Self::new(StatusCode::NOT_FOUND, "NotFound", message).about(kind, name)
     }
 
@@ -106,7 +96,7 @@ impl ApiError {
 
     #[must_use]
     pub fn already_exists(kind: Kind, name: &str) -> Self {
-        let message = format!("{} {name:?} already exists", resource_name(kind.info()));
+        let message = format!("{} {name:?} already exists", kind.info().resource());
         Self::new(StatusCode::CONFLICT, "AlreadyExists", message).about(kind, name)
     }
 
@@ -114,7 +104,7 @@ impl ApiError {
     pub fn conflict(kind: Kind, name: &str, why: &str) -> Self {
         let message = format!(
             "Operation cannot be fulfilled on {} {name:?}: {why}",
-            resource_name(kind.info())
+            kind.info().resource()
         );
         Self::new(StatusCode::CONFLICT, "Conflict", message).about(kind, name)
     }
@@ -274,6 +264,7 @@ impl From<WriteError> for ApiError {
                 };
                 Self::invalid(key.kind, &key.name, vec![cause])
             }
+            WriteError::Forbidden { key, .. } => Self::forbidden(error.to_string()).about(key.kind, &key.name),
             WriteError::Unavailable(unavailable) => Self::unavailable(unavailable.to_string()),
         }
     }

@@ -15,7 +15,7 @@ use futures::FutureExt as _;
 use jiff::SignedDuration;
 use rustc_hash::FxHashMap;
 use schemas::{Commit, ContentHash, Key, Kind, Now, event::EventSpec, now::Clock};
-use store::{Change, DesiredRow, Mark, Scope, Store, Watch};
+use store::{Change, DesiredRow, Mark, Scope, Store, Watch, WriteError};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +30,7 @@ use crate::{
     plan::{Plan, Reason, Step},
     pod_garbage,
     queue::{Controller, Queue, Work},
+    quota,
     release::{self, waves},
     replicaset, report,
     scheduler::{self, cluster::Cluster},
@@ -84,6 +85,7 @@ enum World {
     Scheduler(Box<Cluster>),
     Volumes(volumes::World),
     Budget(disruption::World),
+    Quota(quota::World),
     Garbage(garbage::World),
     Nodes(nodes::World),
     Evictions(evictions::World),
@@ -111,6 +113,7 @@ impl World {
             }
             Self::Volumes(world) => volumes::plan(&world, now, ids),
             Self::Budget(world) => disruption::plan(&world, now),
+            Self::Quota(world) => quota::plan(&world),
             Self::Garbage(world) => garbage::plan(&world, now),
             Self::Nodes(world) => nodes::plan(&world, now),
             Self::Evictions(world) => evictions::plan(&world, now),
@@ -313,7 +316,11 @@ impl Driver {
         }
         drop(view);
         for work in touched {
-            self.queue.add(work);
+            match work.controller {
+                // What a rollout counts is told now and then.
+                Controller::Quotas => self.queue.add_at(work, now.monotonic + quota::GATHER),
+                _ => self.queue.add(work),
+            }
         }
     }
 
@@ -476,6 +483,10 @@ impl Driver {
             Controller::Scheduler => World::Scheduler(self.index.desk.take(now.monotonic)?),
             Controller::Volumes => World::Volumes(observe::volumes(&view, &self.index, key)?),
             Controller::Budgets => World::Budget(observe::budget(&view, &self.index, key)?),
+            Controller::Quotas => World::Quota(quota::World {
+                counted: view.counted(key)?,
+                quota: view.get(key)?.clone(),
+            }),
             Controller::Garbage => World::Garbage(observe::garbage(&view, key)?),
             Controller::Nodes => World::Nodes(observe::nodes(&view, &self.index, &self.store.heartbeats(), now)),
             Controller::Evictions => World::Evictions(observe::evictions(&view, &self.index, key)?),
@@ -613,6 +624,9 @@ impl Driver {
                 Retry::Transient => drop(self.queue.failed(work, now.monotonic)),
                 Retry::Stalled => {
                     self.failures.insert(work.clone(), failure.error.to_string());
+                    if let WriteError::Forbidden { key, .. } = &failure.error {
+                        self.index.refused.note(key, work.clone());
+                    }
                     self.queue.failed(work, now.monotonic);
                 }
             }

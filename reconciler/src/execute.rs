@@ -44,7 +44,7 @@ impl Failure {
         match &self.error {
             WriteError::AlreadyExists(_) | WriteError::NotFound(_) | WriteError::Conflict { .. } => Retry::Moved,
             WriteError::Unavailable(_) => Retry::Transient,
-            WriteError::Invalid { .. } => Retry::Stalled,
+            WriteError::Invalid { .. } | WriteError::Forbidden { .. } => Retry::Stalled,
         }
     }
 }

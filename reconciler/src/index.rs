@@ -24,6 +24,7 @@ use crate::{
     failures::{self, Failures},
     garbage, job, namespace, nodes, pod_garbage, pods,
     queue::{Controller, Work},
+    quota,
     release::{self, autoscaling, budget, waves},
     released::Released,
     removals::Removals,
@@ -81,6 +82,8 @@ pub(crate) struct Index {
     pub(crate) desk: Desk,
     /// The classes of priority, for pods that are made.
     pub(crate) priorities: Arc<Priorities>,
+    /// Work that a rule of a namespace refused.
+    pub(crate) refused: quota::Refused,
 }
 
 use lasting::Lasting;
@@ -153,6 +156,7 @@ impl Index {
             (Kind::PersistentVolumeClaim, Controller::Volumes),
             (Kind::PersistentVolume, Controller::Volumes),
             (Kind::PodDisruptionBudget, Controller::Budgets),
+            (Kind::ResourceQuota, Controller::Quotas),
         ] {
             all.extend(view.list(kind, None).map(|object| each(controller, object.key())));
         }
@@ -236,6 +240,9 @@ impl Index {
         let key = object.key();
         self.take(view, &key, change.old.as_ref(), change.new.as_ref(), now, touched);
         self.map(view, &key, change, touched);
+        if quota::gives_room(key.kind, change.old.as_deref(), change.new.as_deref()) {
+            touched.extend(self.refused.take(key.ns()));
+        }
     }
 
     /// Keeps the cache current.

@@ -29,6 +29,7 @@ pub mod plan;
 pub mod pod_garbage;
 pub mod pods;
 pub mod queue;
+pub mod quota;
 pub mod release;
 mod released;
 mod removals;

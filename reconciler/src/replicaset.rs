@@ -106,6 +106,9 @@ fn create(plan: &mut Plan, world: &World, spec: &Spec, missing: usize, now: Now,
         plan.wait(set.key(), "InvalidSpec", "it has no pod template");
         return;
     };
+    if let Some(message) = &world.failure {
+        plan.warn(source(set), set, "FailedCreate", format!("Error creating: {message}"));
+    }
     let fresh = template::pod_body(template);
     // Replicas share one body: that of a sibling, where it is the same.
     let same = |pod: &&Arc<Object>| pod.body.hash() == fresh.hash();

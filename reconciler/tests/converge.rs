@@ -407,3 +407,83 @@ async fn a_clock_that_is_set_forward_starts_what_is_due() {
     assert!(status.is_some_and(|status| status["lastScheduleTime"].is_string()));
     cluster.stop().await;
 }
+
+fn quota(namespace: &str, hard: Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q", "namespace": namespace},
+        "spec": {"hard": hard}})
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollout_that_meets_a_quota_says_so_and_goes_on_once_there_is_room() {
+    let cluster = Cluster::start(2).await;
+    let all = |image, pods: &str| {
+        vec![
+            namespace("shop"),
+            quota("shop", json!({"pods": pods, "configmaps": "0"})),
+            deployment("shop", "web", image, 3),
+        ]
+    };
+    cluster.declare(all("web:1", "3")).await;
+    cluster.converged().await;
+    let used = || {
+        let quota = cluster.get(Kind::ResourceQuota, "shop", "q");
+        quota.status_value().unwrap_or_default()["used"]["pods"].clone()
+    };
+    cluster.wait("the quota counts three pods", || used() == "3").await;
+
+    // A surge has no room: nothing of the old goes, and the reason is told.
+    cluster.declare(all("web:2", "3")).await;
+    let failure = || {
+        let live = cluster.get(Kind::Deployment, "shop", "web");
+        reconciler::pods::condition(&live, "ReplicaFailure").unwrap_or_default()
+    };
+    cluster
+        .wait("the deployment says what is in its way", || {
+            failure()["reason"] == "FailedCreate"
+        })
+        .await;
+    let message = failure()["message"].as_str().unwrap_or_default().to_owned();
+    assert!(
+        message.ends_with("is forbidden: exceeded quota: q, requested: pods=1, used: pods=3, limited: pods=3"),
+        "{message}"
+    );
+    cluster
+        .wait("an event tells of it", || {
+            let events = cluster.store.list(Kind::Event, Some("shop")).items;
+            events.iter().any(|event| {
+                let body = event.body.value();
+                body["reason"] == "FailedCreate"
+                    && body["message"].as_str().is_some_and(|it| it.contains("exceeded quota"))
+            })
+        })
+        .await;
+    assert_eq!(cluster.bound("shop").len(), 3);
+
+    cluster.declare(all("web:2", "4")).await;
+    cluster.converged().await;
+    let images: Vec<_> = cluster
+        .bound("shop")
+        .iter()
+        .map(|pod| pod.body.value()["spec"]["containers"][0]["image"].clone())
+        .collect();
+    assert_eq!(images, ["web:2", "web:2", "web:2"]);
+
+    // What git declares beyond a quota is reported.
+    let mut more = all("web:2", "4");
+    more.push(
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": "shop"}, "data": {}}),
+    );
+    cluster.declare(more).await;
+    let told = || {
+        let report = cluster.report();
+        let unit = report.units.get(&schemas::Unit("shop".into()));
+        let object = unit.and_then(|unit| unit.objects.get(&Key::namespaced(Kind::ConfigMap, "shop", "c")));
+        object.map(|object| format!("{object:?}")).unwrap_or_default()
+    };
+    cluster
+        .wait("the report says why a ConfigMap is not there", || {
+            told().contains("exceeded quota: q")
+        })
+        .await;
+    cluster.stop().await;
+}

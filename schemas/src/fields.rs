@@ -5,6 +5,7 @@
 //! warning, never silence. A row that refuses a field makes that an error, where running without it
 //! would not be what the manifest says.
 
+mod accounts;
 mod batch;
 mod objects;
 mod pod;
@@ -149,6 +150,7 @@ fn parts(kind: Kind) -> Vec<Part> {
         Kind::PersistentVolumeClaim => parts.push(part(storage::CLAIM)),
         Kind::PersistentVolume => parts.push(part(storage::VOLUME)),
         Kind::StorageClass => parts.push(part(storage::CLASS)),
+        Kind::ResourceQuota => parts.push(part(accounts::QUOTA)),
         Kind::StatefulSet => {
             workload_parts(workloads::STATEFUL_SET, &mut parts);
             parts.push(Part {

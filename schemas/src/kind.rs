@@ -86,6 +86,16 @@ impl KindInfo {
         }
     }
 
+    /// `pods`, or `deployments.apps` for a kind outside the core group.
+    #[must_use]
+    pub fn resource(&self) -> String {
+        if self.group.is_empty() {
+            self.plural.to_owned()
+        } else {
+            format!("{}.{}", self.plural, self.group)
+        }
+    }
+
     /// The name of one, in lower case: `deployment`.
     #[must_use]
     pub fn singular(&self) -> String {
@@ -262,7 +272,7 @@ pub static KINDS: &[KindInfo] = &[
         status: true,
         generation: false,
         in_all: false,
-        support: Support::Stored,
+        support: Support::Acted,
     },
     KindInfo {
         kind: Kind::LimitRange,

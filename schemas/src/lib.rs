@@ -24,6 +24,7 @@ pub mod packed;
 pub mod patch;
 pub mod priority;
 pub mod quantity;
+pub mod quota;
 pub mod report;
 pub mod rollout;
 pub mod schedule;

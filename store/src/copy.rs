@@ -10,7 +10,10 @@ use std::{
 use rustc_hash::FxHashMap;
 use schemas::{Key, Kind, Object, Uid, kind::KINDS};
 
-use crate::judge::Row;
+use crate::{
+    judge::Row,
+    quota::{Ledger, Ledgers, is_of_quota},
+};
 
 /// An object and the id of its row in the log: the version at which it was created.
 #[derive(Clone, Debug)]
@@ -27,6 +30,7 @@ pub(crate) struct Objects {
     uids: FxHashMap<Uid, Key>,
     owned: FxHashMap<Uid, BTreeSet<Key>>,
     nodes: FxHashMap<Arc<str>, BTreeSet<Key>>,
+    ledgers: Ledgers,
 }
 
 impl Default for Objects {
@@ -37,6 +41,7 @@ impl Default for Objects {
             uids: FxHashMap::default(),
             owned: FxHashMap::default(),
             nodes: FxHashMap::default(),
+            ledgers: Ledgers::default(),
         }
     }
 }
@@ -68,7 +73,7 @@ impl Objects {
         kind: Kind,
         namespace: Option<&str>,
         after: Option<&Key>,
-    ) -> impl Iterator<Item = &'s Arc<Object>> + use<'s> {
+    ) -> impl Iterator<Item = &'s Arc<Object>> + Clone + use<'s> {
         use std::ops::Bound::{Excluded, Included, Unbounded};
         let first = |namespace: String| Key {
             kind,
@@ -114,6 +119,29 @@ impl Objects {
         keys.into_iter().flatten().filter_map(|key| self.get(key))
     }
 
+    /// What the quotas of a namespace have counted; none where there are none.
+    pub(crate) fn ledger(&self, namespace: &str) -> Option<&Ledger> {
+        self.ledgers.of(namespace)
+    }
+
+    /// All objects of a namespace.
+    pub(crate) fn in_namespace<'s>(&'s self, namespace: &'s str) -> impl Iterator<Item = &'s Arc<Object>> + Clone {
+        let kinds = KINDS.iter().filter(|info| info.namespaced);
+        kinds.flat_map(move |info| self.list(info.kind, Some(namespace), None))
+    }
+
+    /// Counts what all quotas have used: once, after a load.
+    pub(crate) fn count_quotas(&mut self) {
+        let quotas = self.kinds[Kind::ResourceQuota as usize].keys();
+        let spaces: BTreeSet<Arc<str>> = quotas.filter_map(|key| key.namespace.clone()).collect();
+        spaces.into_iter().for_each(|space| self.count_quotas_of(space));
+    }
+
+    fn count_quotas_of(&mut self, namespace: Arc<str>) {
+        let ledger = Ledger::count(self.in_namespace(&namespace));
+        self.ledgers.put(namespace, ledger);
+    }
+
     pub(crate) fn insert(&mut self, key: Key, id: u64, object: Arc<Object>) {
         self.unindex(&key);
         self.uids.insert(object.uid(), key.clone());
@@ -147,6 +175,13 @@ impl Objects {
             (_, None) => self.remove(&row.key),
         }
         self.version = row.version;
+        let (old, new) = (row.old.as_deref(), row.new.as_deref());
+        let Some(space) = &row.key.namespace else { return };
+        if is_of_quota(row.key.kind, old, new) {
+            self.count_quotas_of(space.clone());
+        } else if let Some(ledger) = self.ledgers.of_mut(space) {
+            ledger.charge(old, new);
+        }
     }
 
     fn unindex(&mut self, key: &Key) {

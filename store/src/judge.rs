@@ -11,6 +11,7 @@ use crate::{
     Op, Write, WriteError,
     copy::{Entry, Objects},
     intern::Interner,
+    quota::{Ledger, is_of_quota},
 };
 
 /// Which parts of an object a row changes.
@@ -44,6 +45,8 @@ pub(crate) struct Judge<'a> {
     done: FxHashMap<Key, Option<Entry>>,
     /// Uids that the batch took (true) or freed (false).
     uids: FxHashMap<Uid, bool>,
+    /// Of namespaces that the batch looked at: what quotas have counted; None: there are none.
+    ledgers: FxHashMap<Arc<str>, Option<Ledger>>,
     version: u64,
     rows: Vec<Row>,
 }
@@ -56,6 +59,7 @@ impl<'a> Judge<'a> {
             interner,
             done: FxHashMap::default(),
             uids: FxHashMap::default(),
+            ledgers: FxHashMap::default(),
             rows: Vec::new(),
         }
     }
@@ -148,6 +152,7 @@ impl<'a> Judge<'a> {
         if taken {
             return Err(invalid(key, format!("the uid {uid} belongs to another object")));
         }
+        self.within_quotas(&key, None, &object)?;
         let generation = object.kind.info().generation.then_some(1);
         if object.meta.generation != generation {
             object.meta.generation = generation;
@@ -210,7 +215,11 @@ impl<'a> Judge<'a> {
             (false, true) => object.meta = old.meta.clone(),
             (true, _) => self.interner.meta(&mut object.meta),
         }
-        if ends_with_this(old, &object) {
+        if body {
+            let old = old.clone();
+            self.within_quotas(&key, Some(&old), &object)?;
+        }
+        if ends_with_this(&entry.object, &object) {
             object.version = self.version + 1;
             self.accept_removal(key, entry);
             return Ok(Arc::new(object));
@@ -218,7 +227,7 @@ impl<'a> Judge<'a> {
         object.body = if body {
             self.interner.body(object.body)
         } else {
-            old.body.clone()
+            entry.object.body.clone()
         };
         let touched = Touched {
             meta,
@@ -282,6 +291,7 @@ impl<'a> Judge<'a> {
         self.version += 1;
         object.version = self.version;
         let object = Arc::new(object);
+        self.book(&key, old.as_deref(), Some(&object));
         self.done.insert(
             key.clone(),
             Some(Entry {
@@ -300,9 +310,44 @@ impl<'a> Judge<'a> {
         object
     }
 
+    /// What the quotas of a namespace have counted, this batch included.
+    fn ledger(&mut self, namespace: &Arc<str>) -> &mut Option<Ledger> {
+        let objects = self.objects;
+        let fresh = || objects.ledger(namespace).cloned();
+        self.ledgers.entry(namespace.clone()).or_insert_with(fresh)
+    }
+
+    /// Each write is judged after those before it in its batch, so that none is let in twice.
+    fn within_quotas(&mut self, key: &Key, old: Option<&Object>, new: &Object) -> Result<(), WriteError> {
+        let Some(space) = &key.namespace else { return Ok(()) };
+        let Some(ledger) = self.ledger(space) else {
+            return Ok(());
+        };
+        let forbidden = |reason| WriteError::Forbidden {
+            key: key.clone(),
+            reason,
+        };
+        ledger.admit(old, new).map_err(forbidden)
+    }
+
+    fn book(&mut self, key: &Key, old: Option<&Object>, new: Option<&Arc<Object>>) {
+        let Some(space) = &key.namespace else { return };
+        if is_of_quota(key.kind, old, new.map(|new| &**new)) {
+            let there = self.objects.in_namespace(space);
+            let there = there.filter(|object| object.key() != *key && !self.done.contains_key(&object.key()));
+            let made = self.done.values().flatten().map(|entry| &entry.object);
+            let made = made.filter(|object| object.namespace() == &**space && object.key() != *key);
+            let ledger = Ledger::count(there.chain(made).chain(new));
+            self.ledgers.insert(space.clone(), Some(ledger));
+        } else if let Some(ledger) = self.ledger(space) {
+            ledger.charge(old, new.map(|new| &**new));
+        }
+    }
+
     fn accept_removal(&mut self, key: Key, entry: Entry) {
         self.version += 1;
         self.uids.insert(entry.object.uid(), false);
+        self.book(&key, Some(&entry.object), None);
         self.done.insert(key.clone(), None);
         self.rows.push(Row {
             version: self.version,

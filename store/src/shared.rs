@@ -10,6 +10,7 @@ use crate::{
     copy::Objects,
     heartbeat::Heartbeats,
     notes::{Note, Notes},
+    quota::Counted,
     ring::Ring,
     usage::Usages,
     watch::Wakes,
@@ -169,6 +170,18 @@ impl View<'_> {
     /// Objects with an owner reference to this uid, controller or not.
     pub fn owned_by<'s>(&'s self, owner: &Uid) -> impl Iterator<Item = &'s Arc<Object>> + use<'s> {
         self.state.objects.owned_by(owner)
+    }
+
+    /// What a ResourceQuota has counted.
+    #[must_use]
+    pub fn counted(&self, quota: &Key) -> Option<Counted> {
+        self.state.objects.ledger(quota.ns())?.counted(&quota.name)
+    }
+
+    /// Whether a namespace has quotas.
+    #[must_use]
+    pub fn has_quotas(&self, namespace: &str) -> bool {
+        self.state.objects.ledger(namespace).is_some()
     }
 
     /// Pods bound to a node.

@@ -21,6 +21,7 @@ pub(crate) fn state_of(loaded: Loaded, interner: &mut Interner, limits: RingLimi
         let key = interner.key(&object);
         objects.insert(key, id, Arc::new(object));
     }
+    objects.count_quotas();
     objects.set_version(loaded.version);
     let base = loaded
         .changes

@@ -84,6 +84,9 @@ pub enum WriteError {
     Conflict { key: Key, reason: String },
     #[error("{key} is not valid: {reason}")]
     Invalid { key: Key, reason: String },
+    /// A rule of its namespace speaks against it, such as a quota.
+    #[error("{} {:?} is forbidden: {reason}", key.kind.info().resource(), key.name)]
+    Forbidden { key: Key, reason: String },
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }

@@ -9,7 +9,7 @@ use super::{Index, Touched};
 use crate::{
     cronjob, daemonset, deployment, evictions, garbage, job, namespace, observe, owners, pods,
     queue::{Controller, Work},
-    replicaset, statefulset,
+    quota, replicaset, statefulset,
     volumes::class,
 };
 
@@ -140,6 +140,11 @@ impl Index {
                 }
             }
             _ => {}
+        }
+        if view.has_quotas(key.ns()) && quota::may_count(old.map(|old| &**old), new.map(|new| &**new)) {
+            for quota in view.list(Kind::ResourceQuota, Some(key.ns())) {
+                add(Controller::Quotas, quota.key());
+            }
         }
         // A namespace in deletion waits for its last object, and so does one that nobody declares.
         if new.is_none()
