@@ -5,6 +5,7 @@
 //! | `GET status` | admin | the newest report |
 //! | `GET history?limit=` | admin | recorded revisions, newest first |
 //! | `GET plan?head=` | admin | what a ref would change |
+//! | `GET explain?kind=&name=&namespace=` | admin | why an object is as it is, see [`explain`] |
 //! | `POST sync?wait=true&timeout=SECONDS&confirm-deletes=COMMIT&skip-gates=COMMIT` | admin | lines of progress, the outcome last |
 //! | `POST push/check`, `POST push/rollout` | admin | a verdict; lines of progress |
 //! | `GET unclaimed`, `POST unclaimed?node=&uid=&order=` | admin | pods that run without the server's having them |
@@ -15,7 +16,11 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use http::{Method, StatusCode};
-use schemas::{Commit, Key, now::Clock};
+use schemas::{
+    Commit, Key,
+    now::Clock,
+    origin::{Origin, Question},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::{AuditLine, Store};
@@ -26,6 +31,7 @@ use crate::{
     authority::BOOTSTRAPPERS,
     confirm,
     exchange::{self, Call, Mount, Response},
+    explain,
     git_http::GitHttp,
     identity::Identity,
     nodes,
@@ -57,6 +63,9 @@ pub trait Source: Send + Sync + 'static {
     /// What `head` would change against the desired state, as the command line shows it; empty for
     /// the tip of the branch that is followed.
     async fn plan(&self, head: &str) -> Result<Value, SourceError>;
+
+    /// Which commits wrote these contents, in the order of the questions.
+    async fn origins(&self, questions: Vec<Question>) -> Result<Vec<Origin>, SourceError>;
 
     /// Judges a push to the built-in repository before it is accepted.
     async fn check_push(&self, push: &Push) -> Verdict;
@@ -242,12 +251,13 @@ async fn answer(front: &Arc<Front>, call: Call) -> Result<Response, ApiError> {
         ["status"] if method == Method::GET => status(front),
         ["history"] if method == Method::GET => history(front, &call.query).await,
         ["plan"] if method == Method::GET => plan(front, &call.query).await,
+        ["explain"] if method == Method::GET => explain::answer(front, &call.query).await,
         ["sync"] if method == Method::POST => sync(front, &identity, &call.query).await,
         ["unclaimed"] if method == Method::GET => Ok(unclaimed::list(front)),
         ["unclaimed"] if method == Method::POST => unclaimed::order(front, &identity, &call.query).await,
         ["push", "check"] if method == Method::POST => push::check(front, call).await,
         ["push", "rollout"] if method == Method::POST => push::rollout(front, call).await,
-        ["status" | "history" | "plan" | "sync" | "unclaimed"] | ["push", "check" | "rollout"] => {
+        ["status" | "history" | "plan" | "explain" | "sync" | "unclaimed"] | ["push", "check" | "rollout"] => {
             Err(ApiError::method_not_allowed())
         }
         _ => Err(ApiError::no_such_path()),

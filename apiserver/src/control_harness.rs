@@ -25,7 +25,11 @@ use hyper_util::{
 use parking_lot::Mutex;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
-use schemas::{Key, Kind, Now, Object, now::Clock};
+use schemas::{
+    Key, Kind, Now, Object,
+    now::Clock,
+    origin::{Origin, Question},
+};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use store::{Class, MemoryLog, Op, Options, Store, Write};
@@ -68,6 +72,7 @@ pub(crate) struct FakeSource {
     pub(crate) repository: Option<PathBuf>,
     pub(crate) looked: Mutex<Option<Looked>>,
     pub(crate) unconfirmed: Mutex<Option<Unconfirmed>>,
+    pub(crate) origins: Mutex<Option<Vec<Origin>>>,
 }
 
 #[async_trait]
@@ -91,6 +96,11 @@ impl Source for FakeSource {
             "main" => Ok(json!({"head": head})),
             _ => Err(SourceError::NotFound(format!("there is no ref {head:?}"))),
         }
+    }
+
+    async fn origins(&self, questions: Vec<Question>) -> Result<Vec<Origin>, SourceError> {
+        let known = self.origins.lock().clone();
+        known.ok_or_else(|| SourceError::Unavailable(format!("{} questions, no git", questions.len())))
     }
 
     async fn check_push(&self, push: &Push) -> Verdict {

@@ -19,6 +19,7 @@ mod delete;
 mod discovery;
 mod eviction;
 pub mod exchange;
+pub mod explain;
 mod git_http;
 pub mod identity;
 mod leases;

@@ -7,7 +7,6 @@
 mod builtin;
 mod check;
 mod dependencies;
-mod diff;
 mod ignore;
 mod import;
 mod index;
@@ -17,6 +16,7 @@ mod look;
 mod notice;
 mod offline;
 mod options;
+mod origin;
 mod parsed;
 mod plan;
 mod preview;
@@ -33,6 +33,7 @@ use std::sync::{
 };
 
 use parking_lot::RwLock;
+pub use schemas::diff::FieldChange;
 use schemas::now::Clock;
 use store::Store;
 use tokio::sync::{Notify, watch};
@@ -40,11 +41,10 @@ use tokio_util::sync::CancellationToken;
 
 pub use builtin::{BuiltinError, Hook, ensure_builtin, tidy};
 pub use check::{PushCheck, Update, Verdict};
-pub use diff::FieldChange;
 pub use import::ImportError;
 pub use offline::{OfflineError, Validated, validate};
 pub use options::{Credentials, Options, Source, SourceSyntax, StatusOptions};
-pub use plan::{Declaration, Plan, Replaced, Updated};
+pub use plan::{Declaration, Plan, Updated};
 pub use preview::PlanError;
 
 use parsed::Cache;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use schemas::{Object, node::Incarnation};
+use schemas::{Key, Object, node::Incarnation};
 
 use crate::{
-    desired::{Desired, Revision},
+    desired::{Desired, DesiredRow, Revision},
     judge::Row,
     notes::{Note, Notes},
     watch::Change,
@@ -124,6 +124,9 @@ pub trait Log: Send + Sync + 'static {
 
     /// The desired state as of a revision, if it is still kept.
     async fn desired_at(&self, revision: u64) -> Result<Option<Desired>, LogError>;
+
+    /// What an object was declared as, newest first, as far as revisions are kept.
+    async fn declarations(&self, key: &Key, limit: usize) -> Result<Vec<DesiredRow>, LogError>;
 
     /// Audit lines, newest first.
     async fn audited(&self, limit: usize) -> Result<Vec<AuditLine>, LogError>;

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use schemas::{Key, Object, node::Incarnation};
 
 use crate::{
-    desired::{Desired, Revision},
+    desired::{Desired, DesiredRow, Revision},
     log::{Batch, Loaded, Log, LogError, Standing, Tidy},
     notes::{Note, Notes},
     staging::Stage,
@@ -293,6 +293,23 @@ impl Log for MemoryLog {
         self.with(None, |database| {
             let found = database.revisions.iter().find(|(line, _)| line.number == revision);
             Ok(found.map(|(_, desired)| Desired::clone(desired)))
+        })
+    }
+
+    async fn declarations(&self, key: &Key, limit: usize) -> Result<Vec<DesiredRow>, LogError> {
+        self.with(None, |database| {
+            let mut found: Vec<DesiredRow> = Vec::new();
+            let mut declared = false;
+            for (_, desired) in &database.revisions {
+                let row = desired.rows.get(key);
+                if let Some(row) = row.filter(|row| !declared || found.last() != Some(&***row)) {
+                    found.push(DesiredRow::clone(row));
+                }
+                declared = row.is_some();
+            }
+            found.reverse();
+            found.truncate(limit);
+            Ok(found)
         })
     }
 

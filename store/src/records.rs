@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
-    AuditLine, Class, Confirmation, Desired, Mark, Revision, RevisionWrite, Store, Unavailable,
+    AuditLine, Class, Confirmation, Desired, DesiredRow, Mark, Revision, RevisionWrite, Store, Unavailable,
     ask::{Ask, Told},
     gone, log,
     notes::Note,
@@ -48,6 +48,12 @@ impl Store {
     /// Recorded revisions, newest first.
     pub async fn revisions(&self, limit: usize) -> Result<Vec<Revision>, Unavailable> {
         self.asking(self.inner.log.revisions(limit)).await
+    }
+
+    /// What an object was declared as, newest first: one row for each content and place, as far as
+    /// revisions are kept. It reads through all that was ever declared: for a person's question.
+    pub async fn declarations(&self, key: &Key, limit: usize) -> Result<Vec<DesiredRow>, Unavailable> {
+        self.asking(self.inner.log.declarations(key, limit)).await
     }
 
     /// Audit lines, newest first.

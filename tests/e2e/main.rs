@@ -4,6 +4,7 @@ mod apart;
 mod bad_input;
 mod command_line;
 mod editor;
+mod explain;
 mod first_push;
 mod gates;
 mod git_faults;

@@ -45,6 +45,8 @@ pub(crate) enum Command {
     Validate(ValidateArgs),
     /// Show what a ref would change against the desired state
     Plan(PlanArgs),
+    /// Say which field and commit is behind each container that was replaced, and what each pod waits for
+    Explain(ExplainArgs),
     /// Show how far each unit and object has come
     Status(StatusArgs),
     /// Look at the repository now, and with --wait follow until the outcome is known
@@ -245,6 +247,20 @@ pub(crate) struct PlanArgs {
     /// The ref to compare [default: the branch that is synced]
     #[arg(long, value_name = "REF")]
     pub(crate) head: Option<String>,
+    #[command(flatten)]
+    pub(crate) client: Client,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// A workload or a pod, as for kubectl: deployment/web, pod/web-5d4c
+    #[arg(value_name = "KIND/NAME")]
+    pub(crate) object: String,
+    /// Its namespace
+    #[arg(short, long, default_value = "default", value_name = "NS")]
+    pub(crate) namespace: String,
     #[command(flatten)]
     pub(crate) client: Client,
     #[command(flatten)]

@@ -58,6 +58,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Kubeconfig(args) => commands::kubeconfig(&args),
         Command::Validate(args) => commands::validate::run(&args),
         Command::Plan(args) => commands::plan::run(&args).await,
+        Command::Explain(args) => commands::explain::run(&args).await,
         Command::Status(args) => commands::status::run(&args).await,
         Command::Sync(args) => commands::sync::run(&args).await,
         Command::History(args) => commands::history::run(&args).await,

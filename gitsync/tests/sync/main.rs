@@ -6,6 +6,7 @@
 mod check;
 mod harness;
 mod hold;
+mod origin;
 mod plan;
 mod remote;
 mod source;

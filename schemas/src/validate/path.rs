@@ -22,6 +22,24 @@ impl FieldPath {
         &self.0
     }
 
+    /// The path of a key below this one.
+    #[must_use]
+    pub fn key(&self, key: &str) -> Self {
+        self.with(Segment::Key(key.into()))
+    }
+
+    /// The path of an item of the list that this path leads to.
+    #[must_use]
+    pub fn index(&self, index: usize) -> Self {
+        self.with(Segment::Index(index))
+    }
+
+    fn with(&self, segment: Segment) -> Self {
+        let mut segments = self.0.clone();
+        segments.push(segment);
+        Self(segments)
+    }
+
     /// The path of these keys, one below the other.
     pub(crate) fn of_keys(keys: &[&str]) -> Self {
         Self(keys.iter().map(|key| Segment::Key((*key).into())).collect())

@@ -346,6 +346,40 @@ pub(super) async fn desired_at(
     }))
 }
 
+/// What an object was declared as, newest first.
+pub(super) async fn declarations(
+    session: &Session,
+    sealer: &Sealer,
+    key: &Key,
+    limit: usize,
+) -> Result<Vec<DesiredRow>, LogError> {
+    let mut found = Vec::new();
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let (kind, namespace, name): (&str, &str, &str) = (key.kind.info().name, key.ns(), &key.name);
+    // What is staged for a revision that is not recorded yet does not count.
+    let sql = "select d.unit, d.file, d.line, d.commit, d.content, b.sealed
+        from desired d join bodies b on b.id = d.content
+        where d.kind = $1 and d.namespace = $2 and d.name = $3
+            and d.from_revision <= (select max(number) from revisions)
+        order by d.from_revision desc limit $4";
+    each(session, sql, &[&kind, &namespace, &name, &limit], |row| {
+        let id: Vec<u8> = row.get(4);
+        let content: serde_json::Value = parse("a desired content", &sealer.open("body", &id, row.get(5))?)?;
+        found.push(DesiredRow {
+            unit: Unit(row.get::<_, &str>(0).into()),
+            key: key.clone(),
+            hash: ContentHash::of(&content),
+            content: Arc::new(content),
+            file: row.get::<_, &str>(1).into(),
+            line: u32::try_from(row.get::<_, i32>(2)).unwrap_or(0),
+            commit: row.get::<_, &str>(3).into(),
+        });
+        Ok(())
+    })
+    .await?;
+    Ok(found)
+}
+
 pub(super) async fn revisions(session: &Session, limit: usize) -> Result<Vec<Revision>, LogError> {
     let mut lines = Vec::new();
     each(

@@ -23,11 +23,11 @@ mod tidy;
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
-use schemas::node::Incarnation;
+use schemas::{Key, node::Incarnation};
 use tokio::sync::Mutex;
 
 use crate::{
-    desired::{Desired, Revision},
+    desired::{Desired, DesiredRow, Revision},
     log::{Batch, Loaded, Log, LogError, Standing, Tidy},
     staging::Stage,
     write::AuditLine,
@@ -239,6 +239,11 @@ impl Log for PostgresLog {
     async fn desired_at(&self, revision: u64) -> Result<Option<Desired>, LogError> {
         let session = self.reader().await?;
         load::desired_at(&session, &self.sealer, Some(revision)).await
+    }
+
+    async fn declarations(&self, key: &Key, limit: usize) -> Result<Vec<DesiredRow>, LogError> {
+        let session = self.reader().await?;
+        load::declarations(&session, &self.sealer, key, limit).await
     }
 
     async fn audited(&self, limit: usize) -> Result<Vec<AuditLine>, LogError> {

@@ -93,6 +93,24 @@ pub(crate) async fn revisions_are_differences(log: Arc<dyn Log>) {
         .await
         .expect("recorded");
     assert_eq!(store.desired().rows.len(), 2);
+
+    let declared = |rows: Vec<store::DesiredRow>| {
+        let texts = rows
+            .iter()
+            .map(|row| format!("{} {}", row.commit, row.content["data"]["text"]));
+        texts.collect::<Vec<_>>()
+    };
+    let of = |name: &str| row(name, "1", "c1").key;
+    let all = store.declarations(&of("a"), 9).await.expect("read");
+    let was = ["c2 \"2\"", "c1 \"1\""];
+    assert_eq!(
+        declared(all),
+        was,
+        "newest first, each with the commit that declared it"
+    );
+    let newest = store.declarations(&of("a"), 1).await.expect("read");
+    assert_eq!(declared(newest), &was[..1]);
+    assert!(store.declarations(&of("never"), 9).await.expect("read").is_empty());
 }
 
 pub(crate) async fn a_large_revision_is_recorded_whole(log: Arc<dyn Log>) {

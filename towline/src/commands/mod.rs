@@ -1,5 +1,6 @@
 //! One module for each command that asks a server, or that works offline.
 
+pub(crate) mod explain;
 pub(crate) mod history;
 pub(crate) mod hook;
 pub(crate) mod plan;
@@ -10,7 +11,7 @@ pub(crate) mod validate;
 
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::CommandFactory;
 use schemas::{Kind, report::Outcome};
 
@@ -26,6 +27,28 @@ pub(crate) const SUPERSEDED: u8 = 4;
 pub(crate) const UNREACHABLE: u8 = 5;
 /// `sync --wait`: not finished in time.
 pub(crate) const UNFINISHED: u8 = 6;
+
+/// `KIND/NAME`, as people write it: the kind in any of the words that kubectl knows.
+pub(crate) fn object(text: &str) -> anyhow::Result<(Kind, &str)> {
+    let Some((word, name)) = text.split_once('/').filter(|(_, name)| !name.is_empty()) else {
+        bail!("{text:?} names no object: write KIND/NAME, such as deployment/web");
+    };
+    let kind = Kind::of_word(word).with_context(|| format!("there is no kind {word:?}"))?;
+    Ok((kind, name))
+}
+
+/// A text as a query's value.
+pub(crate) fn encode(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
 
 /// The exit code that stands for an outcome.
 pub(crate) fn exit_code(outcome: Outcome) -> ExitCode {
@@ -79,4 +102,29 @@ pub(crate) async fn pause() -> anyhow::Result<ExitCode> {
         _ = tokio::signal::ctrl_c() => {}
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ref_is_encoded_for_a_query() {
+        assert_eq!(encode("feature/a&b c"), "feature/a%26b%20c");
+    }
+
+    #[test]
+    fn objects_are_named_as_for_kubectl() {
+        for text in ["deployment/web", "deploy/web", "Deployment/web", "deployments/web"] {
+            assert_eq!(object(text).expect("an object"), (Kind::Deployment, "web"), "{text}");
+        }
+        for (text, fault) in [
+            ("web", "KIND/NAME"),
+            ("deploy/", "KIND/NAME"),
+            ("deploi/web", "no kind"),
+        ] {
+            let error = object(text).expect_err(text);
+            assert!(error.to_string().contains(fault), "{error}");
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{cli::PlanArgs, client::Server, output};
+use crate::{cli::PlanArgs, client::Server, commands::encode, output};
 
 #[derive(Deserialize)]
 struct Answer {
@@ -23,27 +23,4 @@ pub(crate) async fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
         output::line(answer.text.trim_end())
     })?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// A text as a query's value.
-fn encode(text: &str) -> String {
-    let mut encoded = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_ref_is_encoded_for_a_query() {
-        assert_eq!(encode("feature/a&b c"), "feature/a%26b%20c");
-    }
 }

@@ -8,6 +8,7 @@ use apiserver::{
 };
 use async_trait::async_trait;
 use gitsync::{GitSync, PlanError, PushCheck, Update};
+use schemas::origin::{Origin, Question};
 use serde_json::{Value, json};
 use store::Store;
 
@@ -52,6 +53,11 @@ impl Source for Git {
         })?;
         // The words for people travel with the data, so that there is one place that chooses them.
         Ok(json!({"plan": plan, "text": plan.to_string()}))
+    }
+
+    async fn origins(&self, questions: Vec<Question>) -> Result<Vec<Origin>, SourceError> {
+        let origins = self.sync.origins(questions).await;
+        origins.map_err(|error| SourceError::Unavailable(error.to_string()))
     }
 
     async fn check_push(&self, push: &Push) -> Verdict {

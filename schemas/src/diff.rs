@@ -2,16 +2,35 @@
 
 use std::{collections::BTreeSet, fmt};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::validate::FieldPath;
+
 /// One field that differs. `None`: it is not there.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FieldChange {
     /// As `spec.template.spec.containers[web].image`: items of a list with unique names go by name.
     pub path: String,
     pub old: Option<Value>,
     pub new: Option<Value>,
+    /// Where it stands in the new value, or the nearest part of the path that is there.
+    #[serde(skip)]
+    pub place: FieldPath,
+}
+
+impl FieldChange {
+    /// Whether both are about one field, or one about a part of the other's.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let (short, long) = if self.path.len() <= other.path.len() {
+            (&self.path, &other.path)
+        } else {
+            (&other.path, &self.path)
+        };
+        let rest = long.strip_prefix(short.as_str());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[', ' ']))
+    }
 }
 
 impl fmt::Display for FieldChange {
@@ -26,13 +45,14 @@ impl fmt::Display for FieldChange {
 }
 
 /// The smallest fields that differ, in the order of their paths.
-pub(crate) fn fields(old: &Value, new: &Value) -> Vec<FieldChange> {
+#[must_use]
+pub fn fields(old: &Value, new: &Value) -> Vec<FieldChange> {
     let mut found = Vec::new();
-    compare("", Some(old), Some(new), &mut found);
+    compare("", &FieldPath::default(), Some(old), Some(new), &mut found);
     found
 }
 
-fn compare(path: &str, old: Option<&Value>, new: Option<&Value>, found: &mut Vec<FieldChange>) {
+fn compare(path: &str, place: &FieldPath, old: Option<&Value>, new: Option<&Value>, found: &mut Vec<FieldChange>) {
     if old == new {
         return;
     }
@@ -40,13 +60,19 @@ fn compare(path: &str, old: Option<&Value>, new: Option<&Value>, found: &mut Vec
         (Some(Value::Object(old)), Some(Value::Object(new))) => {
             let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
             for name in names {
-                compare(&member(path, name), old.get(name), new.get(name), found);
+                let there = new.get(name);
+                let below = there.map_or_else(|| place.clone(), |_| place.key(name));
+                compare(&member(path, name), &below, old.get(name), there, found);
             }
         }
         (Some(Value::Array(old)), Some(Value::Array(new))) => match (names(old), names(new)) {
             (Some(old_names), Some(new_names)) => {
                 let by_name = |items: &'_ [Value], names: &[&str], name: &str| {
                     names.iter().position(|own| *own == name).map(|at| items[at].clone())
+                };
+                let below = |name: &str| match new_names.iter().position(|own| *own == name) {
+                    Some(at) => place.index(at),
+                    None => place.clone(),
                 };
                 let order: Vec<&str> = old_names
                     .iter()
@@ -62,19 +88,22 @@ fn compare(path: &str, old: Option<&Value>, new: Option<&Value>, found: &mut Vec
                 all.extend(new_names.iter().filter(|name| !old_names.contains(name)));
                 for name in all {
                     let (before, after) = (by_name(old, &old_names, name), by_name(new, &new_names, name));
-                    compare(&format!("{path}[{name}]"), before.as_ref(), after.as_ref(), found);
+                    let path = format!("{path}[{name}]");
+                    compare(&path, &below(name), before.as_ref(), after.as_ref(), found);
                 }
                 if order != new_order {
                     found.push(FieldChange {
                         path: format!("{path} (order)"),
                         old: Some(order.into()),
                         new: Some(new_order.into()),
+                        place: place.clone(),
                     });
                 }
             }
             _ => {
                 for at in 0..old.len().max(new.len()) {
-                    compare(&format!("{path}[{at}]"), old.get(at), new.get(at), found);
+                    let below = if at < new.len() { place.index(at) } else { place.clone() };
+                    compare(&format!("{path}[{at}]"), &below, old.get(at), new.get(at), found);
                 }
             }
         },
@@ -82,6 +111,7 @@ fn compare(path: &str, old: Option<&Value>, new: Option<&Value>, found: &mut Vec
             path: path.to_owned(),
             old: old.cloned(),
             new: new.cloned(),
+            place: place.clone(),
         }),
     }
 }
@@ -135,6 +165,39 @@ mod tests {
         ] {
             let found: Vec<String> = fields(&old, &new).iter().map(ToString::to_string).collect();
             assert_eq!(found, expected, "{old} {new}");
+        }
+    }
+
+    #[test]
+    fn a_field_stands_at_a_place_of_the_new_value() {
+        let old = json!({"c": [{"name": "x", "i": 1, "j": 1}, {"name": "y"}]});
+        let new = json!({"c": [{"name": "z"}, {"name": "x", "i": 2}]});
+        let places: Vec<String> = fields(&old, &new)
+            .iter()
+            .map(|change| format!("{} at {}", change.path, change.place))
+            .collect();
+        assert_eq!(
+            places,
+            ["c[x].i at c[1].i", "c[x].j at c[1]", "c[y] at c", "c[z] at c[0]"]
+        );
+    }
+
+    #[test]
+    fn changes_overlap_by_whole_steps_of_their_paths() {
+        let change = |path: &str| FieldChange {
+            path: path.to_owned(),
+            old: None,
+            new: None,
+            place: FieldPath::default(),
+        };
+        for (a, b, overlap) in [
+            ("a.b", "a.b", true),
+            ("a.b", "a.b.c", true),
+            ("a.b[x].c", "a.b", true),
+            ("a.image", "a.imagePullPolicy", false),
+            ("a.b", "a.c", false),
+        ] {
+            assert_eq!(change(a).overlaps(&change(b)), overlap, "{a} {b}");
         }
     }
 }
