@@ -1,7 +1,7 @@
 //! What a written object must pass: its body is read, checked, defaulted and validated.
 
 use http::header;
-use schemas::{Kind, defaulting, validate};
+use schemas::{Kind, defaulting, older, validate};
 use serde_json::Value;
 
 use crate::{
@@ -110,6 +110,9 @@ pub(crate) fn parse_body(call: &Call, body: &[u8]) -> Result<Value, ApiError> {
 /// Checks that an object is one of the resource that it was sent to, and completes its name, its
 /// namespace and its kind.
 pub(crate) fn address(resource: &Resource, object: &mut Value) -> Result<(), ApiError> {
+    if resource.older {
+        older::make_current(object);
+    }
     let info = resource.kind.info();
     let Value::Object(map) = object else {
         return Err(ApiError::bad_request("the body must be a JSON object"));

@@ -16,7 +16,7 @@ use crate::{
     exchange::{self, Call, Mount, Response},
     identity::{Authenticator, Identity},
     logs::{self, LogSource},
-    metrics, openapi,
+    metrics, older, openapi,
     path::{Resource, Sub, Target, Verb},
     read, reviews, scale,
     status::ApiError,
@@ -185,7 +185,10 @@ impl Api {
         if !verb.reads() {
             self.note(&identity, verb, &resource, &done);
         }
-        done
+        match done {
+            Ok(response) if resource.older => older::outgoing(resource.kind, response).await,
+            done => done,
+        }
     }
 
     async fn allowed(

@@ -33,6 +33,7 @@ mod nodes_missing;
 mod nodes_registration;
 mod nodes_status;
 mod nodes_stream;
+mod older;
 mod openapi;
 mod path;
 mod pods;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use http::Method;
-use schemas::{Key, Kind};
+use schemas::{Key, Kind, older};
 
 use crate::{
     metrics,
@@ -48,6 +48,8 @@ pub(crate) struct Resource {
     pub sub: Option<Sub>,
     /// The path has `/watch/` in front, as old clients write it.
     pub watch: bool,
+    /// The path names an older version of the kind: bodies and answers are in it.
+    pub older: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,6 +159,12 @@ impl Resource {
     /// What a method on this resource means; None: the method is not allowed here.
     #[must_use]
     pub(crate) fn verb(&self, method: &Method, query: &Query) -> Option<Verb> {
+        let verb = self.verb_of(method, query)?;
+        // A watch and a patch are of the kept version alone.
+        (!self.older || !matches!(verb, Verb::Watch | Verb::Patch)).then_some(verb)
+    }
+
+    fn verb_of(&self, method: &Method, query: &Query) -> Option<Verb> {
         let named = self.name.is_some();
         // Objects are made, and many deleted, in one namespace at a time.
         let placed = self.namespace.is_some() || !self.kind.info().namespaced;
@@ -259,6 +267,7 @@ fn parse_resource(group: &str, version: &str, rest: &[&str]) -> Option<Target> {
                 name: Some((*name).to_owned()),
                 sub: Sub::of(Kind::Namespace, word),
                 watch,
+                older: false,
             }));
         }
         ["namespaces", namespace, rest @ ..] if !rest.is_empty() => (Some((*namespace).to_owned()), rest),
@@ -271,10 +280,11 @@ fn parse_resource(group: &str, version: &str, rest: &[&str]) -> Option<Target> {
         _ => return None,
     };
     let measured = (group, version) == (metrics::GROUP, metrics::VERSION);
+    let older = older::of_resource(group, version, plural);
     let kind = if measured {
         metrics::RESOURCES.iter().find(|(name, ..)| name == plural)?.2
     } else {
-        Kind::of_resource(group, version, plural)?
+        Kind::of_resource(group, version, plural).or(older)?
     };
     if name == Some("") || namespace.as_deref() == Some("") {
         return None;
@@ -295,6 +305,7 @@ fn parse_resource(group: &str, version: &str, rest: &[&str]) -> Option<Target> {
         name: name.map(str::to_owned),
         sub,
         watch,
+        older: older.is_some(),
     };
     Some(if measured {
         Target::Metrics(resource)
@@ -314,6 +325,7 @@ mod tests {
             name: name.map(str::to_owned),
             sub,
             watch: false,
+            older: false,
         }))
     }
 
@@ -366,6 +378,18 @@ mod tests {
                     name: Some("b".into()),
                     sub: None,
                     watch: false,
+                    older: false,
+                })),
+            ),
+            (
+                "/apis/autoscaling/v1/namespaces/a/horizontalpodautoscalers/h",
+                Some(Target::Resource(Resource {
+                    kind: Kind::HorizontalPodAutoscaler,
+                    namespace: Some("a".into()),
+                    name: Some("h".into()),
+                    sub: None,
+                    watch: false,
+                    older: true,
                 })),
             ),
             ("/apis/metrics.k8s.io/v1beta1/pods/b", None),
@@ -406,6 +430,7 @@ mod tests {
             name: None,
             sub: None,
             watch: false,
+            older: false,
         };
         let space = Resource {
             namespace: Some("b".into()),

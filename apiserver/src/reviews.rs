@@ -105,6 +105,7 @@ fn access(store: &Store, identity: &Identity, spec: &Value) -> Value {
         name: text("name").map(str::to_owned),
         sub: text("subresource").and_then(|word| Sub::of(kind, word)),
         watch: false,
+        older: false,
     };
     match authorize::check(store, identity, verb, &resource, &Query::default()) {
         Ok(()) => json!({"allowed": true}),

@@ -13,6 +13,7 @@ use schemas::{
 };
 
 use crate::{
+    autoscaled::Autoscaled,
     dependencies::{Declarations, Dependencies},
     parsed::{Manifest, ParsedFile},
 };
@@ -29,6 +30,7 @@ pub(crate) struct Index {
     /// Objects that are declared more than once.
     duplicates: BTreeSet<Key>,
     dependencies: Dependencies,
+    autoscaled: Autoscaled,
 }
 
 /// The place of a declaration: a file, and the number of the object in it. Nearly always there is one.
@@ -67,7 +69,9 @@ impl Index {
                 dirty.insert(object.key.clone());
                 self.declare(&object.key, &file, at);
                 self.dependencies.put(&file.file, object);
+                self.autoscaled.put(object);
             }
+            self.settle_replicas(&file);
         }
         self.files.insert(file.file.clone(), file);
     }
@@ -83,7 +87,17 @@ impl Index {
             dirty.insert(object.key.clone());
             self.retract(&object.key, path);
             self.dependencies.remove(&object.key);
+            self.autoscaled.remove(object);
         }
+        self.settle_replicas(&file);
+    }
+
+    fn settle_replicas(&mut self, file: &ParsedFile) {
+        let mut autoscaled = std::mem::take(&mut self.autoscaled);
+        for object in &file.objects {
+            autoscaled.settle(object, |key| self.declaration(key).map(|(_, manifest)| manifest));
+        }
+        self.autoscaled = autoscaled;
     }
 
     fn declare(&mut self, key: &Key, file: &Arc<ParsedFile>, at: usize) {
@@ -205,6 +219,14 @@ impl Index {
             .flat_map(|file| file.problems.iter().cloned())
             .chain(self.duplicates.iter().flat_map(|key| self.duplicate(key)))
             .chain(self.misled().map(|(_, problem)| problem.clone()))
+            .chain(self.autoscaled.problems(|key| {
+                let (file, manifest) = self.declaration(key)?;
+                Some(Position {
+                    file: file.clone(),
+                    line: manifest.line,
+                    column: manifest.column,
+                })
+            }))
             .collect();
         problems.sort_by(|a, b| (&a.position, &a.object, &a.message).cmp(&(&b.position, &b.object, &b.message)));
         problems

@@ -4,6 +4,7 @@
 //! what is broken and records a revision in the store; and it writes what the reconcilers report as
 //! commits to the status branch. All of git is in this crate, and runs on blocking threads.
 
+mod autoscaled;
 mod builtin;
 mod check;
 mod dependencies;

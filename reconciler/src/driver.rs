@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Options, admission, cronjob, daemonset, deployment, disruption, events, evictions,
+    Options, admission, autoscaler, cronjob, daemonset, deployment, disruption, events, evictions,
     execute::{self, Done, Failure, Retry},
     faults::{self, Faults},
     garbage,
@@ -64,6 +64,8 @@ pub(crate) struct Driver {
     faults: Faults,
     tracker: report::Tracker,
     pending: events::Pending,
+    /// What autoscalers remember.
+    memories: FxHashMap<Key, autoscaler::Memory>,
     running: JoinSet<Finished>,
     sweep: VecDeque<Work>,
     next_look: Duration,
@@ -86,6 +88,7 @@ enum World {
     Volumes(volumes::World),
     Budget(disruption::World),
     Quota(quota::World),
+    Autoscaler(autoscaler::World),
     Garbage(garbage::World),
     Nodes(nodes::World),
     Evictions(evictions::World),
@@ -114,6 +117,7 @@ impl World {
             Self::Volumes(world) => volumes::plan(&world, now, ids),
             Self::Budget(world) => disruption::plan(&world, now),
             Self::Quota(world) => quota::plan(&world),
+            Self::Autoscaler(world) => autoscaler::plan(&world, now),
             Self::Garbage(world) => garbage::plan(&world, now),
             Self::Nodes(world) => nodes::plan(&world, now),
             Self::Evictions(world) => evictions::plan(&world, now),
@@ -180,6 +184,7 @@ impl Driver {
             faults: Faults::default(),
             tracker: report::Tracker::default(),
             pending: events::Pending::default(),
+            memories: FxHashMap::default(),
             running: JoinSet::new(),
             sweep: VecDeque::new(),
             next_look: Duration::ZERO,
@@ -487,6 +492,14 @@ impl Driver {
                 counted: view.counted(key)?,
                 quota: view.get(key)?.clone(),
             }),
+            Controller::Autoscalers => {
+                let memory = self.memories.remove(key).unwrap_or_default();
+                let failure = self.failures.get(works.first()?).cloned();
+                let usages = self.store.usages();
+                let world = observe::autoscaler(&view, &self.index, &usages, key, memory, failure, now)?;
+                self.memories.insert(key.clone(), world.memory.clone());
+                World::Autoscaler(world)
+            }
             Controller::Garbage => World::Garbage(observe::garbage(&view, key)?),
             Controller::Nodes => World::Nodes(observe::nodes(&view, &self.index, &self.store.heartbeats(), now)),
             Controller::Evictions => World::Evictions(observe::evictions(&view, &self.index, key)?),
@@ -542,6 +555,9 @@ impl Driver {
                         // What was told of the failure is to be taken back.
                         self.queue.add(work.clone());
                     }
+                }
+                if let (Some(memory), Some(work)) = (plan.memory, works.first()) {
+                    self.memories.insert(work.key.clone(), memory);
                 }
                 self.tell(plan.notes, now);
             }

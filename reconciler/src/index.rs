@@ -157,6 +157,7 @@ impl Index {
             (Kind::PersistentVolume, Controller::Volumes),
             (Kind::PodDisruptionBudget, Controller::Budgets),
             (Kind::ResourceQuota, Controller::Quotas),
+            (Kind::HorizontalPodAutoscaler, Controller::Autoscalers),
         ] {
             all.extend(view.list(kind, None).map(|object| each(controller, object.key())));
         }

@@ -6,6 +6,7 @@
 //! are the specification.
 
 mod admission;
+pub mod autoscaler;
 pub mod cronjob;
 pub mod daemonset;
 pub mod deployment;

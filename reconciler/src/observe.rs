@@ -1,5 +1,6 @@
 //! Builds the small world that a plan is made from, out of the store's copy and the index.
 
+mod autoscaler;
 mod batch;
 mod disruption;
 mod storage;
@@ -19,6 +20,7 @@ use crate::{
     pods, release, replicaset, report, revision, settling,
 };
 
+pub(crate) use autoscaler::autoscaler;
 pub(crate) use batch::{cron_job, job};
 pub(crate) use disruption::{budget, is_scale};
 pub(crate) use storage::volumes;

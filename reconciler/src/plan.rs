@@ -8,7 +8,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use schemas::{Key, Object, event::EventSpec, report::Report};
 use store::{Class, Mark, Op, Write, desired::Confirmation};
 
-use crate::finished;
+use crate::{autoscaler, finished};
 
 /// What one controller wants done about one key (or one batch of keys), and why.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +23,8 @@ pub struct Plan {
     pub requeue_after: Option<Duration>,
     /// The same for single keys of a batch.
     pub revisit: Vec<(Key, Duration)>,
+    /// What an autoscaler remembers, once all steps succeeded.
+    pub memory: Option<autoscaler::Memory>,
 }
 
 /// One step. The writes of a step are independent of each other and go to the store in one call.

@@ -511,6 +511,12 @@ fn shown_status(object: &Object, pods: &[Arc<Object>]) -> Value {
         // Which of its Jobs run is the clock's doing.
         status.remove("active");
     }
+    if object.kind == Kind::HorizontalPodAutoscaler
+        && let Some(status) = status.as_object_mut()
+    {
+        // What is measured changes all the time.
+        status.remove("currentMetrics");
+    }
     if !pods.is_empty()
         && let Some(status) = status.as_object_mut()
     {

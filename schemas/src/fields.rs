@@ -147,6 +147,7 @@ fn parts(kind: Kind) -> Vec<Part> {
             template_parts("spec.jobTemplate.spec.template", &mut parts);
         }
         Kind::PodDisruptionBudget => parts.push(part(workloads::DISRUPTION_BUDGET)),
+        Kind::HorizontalPodAutoscaler => parts.push(part(workloads::AUTOSCALER)),
         Kind::PersistentVolumeClaim => parts.push(part(storage::CLAIM)),
         Kind::PersistentVolume => parts.push(part(storage::VOLUME)),
         Kind::StorageClass => parts.push(part(storage::CLASS)),

@@ -77,6 +77,7 @@ pub fn object_health(object: &Object, related: Related<'_>) -> Health {
         Kind::Pod => pod(object),
         Kind::Node => node(object),
         Kind::PersistentVolumeClaim => claim(object),
+        Kind::HorizontalPodAutoscaler => Ok(autoscaler(object)),
         _ => Ok(converged("Stored")),
     };
     let mut health = health.unwrap_or_else(|error| progressing(&format!("its status cannot be read: {error}")));
@@ -401,6 +402,32 @@ fn claim(object: &Object) -> Result<Health, ObjectError> {
         Some(phase) => converged(phase),
         None => converged("Pending"),
     })
+}
+
+/// An autoscaler is as it should be once it has found its target: that there is nothing to measure yet
+/// holds nobody up.
+fn autoscaler(object: &Object) -> Health {
+    let condition = |kind: &str| {
+        let conditions = object.status.as_ref()?.at("conditions")?;
+        conditions.items().find(|condition| condition.has("type", kind))
+    };
+    let text = |condition: Part<'_>, field: &str| {
+        let text = condition.get(field).and_then(Part::text);
+        text.unwrap_or_default().into_owned()
+    };
+    let told = |condition: Part<'_>| format!("{}: {}", text(condition, "reason"), text(condition, "message"));
+    match (condition("AbleToScale"), condition("ScalingActive")) {
+        (None, _) => progressing("Pending: it is about to be looked at"),
+        (Some(able), _) if !able.has("status", "True") => Health {
+            stalled: Some(Stalled {
+                reason: text(able, "reason"),
+                message: text(able, "message"),
+            }),
+            ..progressing(&told(able))
+        },
+        (_, Some(active)) if !active.has("status", "True") => converged(&told(active)),
+        _ => converged("Available"),
+    }
 }
 
 /// The health of an object whose controller has not yet seen its newest content.

@@ -389,7 +389,7 @@ pub static KINDS: &[KindInfo] = &[
         status: true,
         generation: false,
         in_all: true,
-        support: Support::Stored,
+        support: Support::Acted,
     },
     KindInfo {
         kind: Kind::PodDisruptionBudget,

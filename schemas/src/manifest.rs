@@ -21,7 +21,7 @@ use self::tree::{Content, Document, Node, Place};
 use crate::{
     ContentHash, Key, Kind,
     kind::{KINDS, Support},
-    labels,
+    labels, older,
     report::{Position, Problem, Severity},
     rollout,
     validate::{self, Fault, FieldPath, structure::suggestion},
@@ -360,6 +360,7 @@ impl Reading<'_> {
     fn object(&mut self, node: &Node, kind: Kind, sound: bool) {
         let info = kind.info();
         let mut content = node.to_value();
+        older::make_current(&mut content);
         validate::normalize(kind, &mut content);
         let Value::Object(map) = &mut content else { return };
         map.insert("apiVersion".into(), info.api_version().into());
@@ -462,7 +463,7 @@ fn list_items<'a>(node: &'a Node, kind: &str) -> Option<&'a Node> {
 }
 
 fn known(api_version: &str, kind: &str) -> Result<Kind, String> {
-    if let Some(kind) = Kind::find(api_version, kind) {
+    if let Some(kind) = Kind::find(api_version, kind).or_else(|| older::find(api_version, kind)) {
         return Ok(kind);
     }
     if let Some(info) = KINDS.iter().find(|info| info.name == kind)

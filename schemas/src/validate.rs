@@ -5,6 +5,7 @@
 //! All findings are collected; the caller decides what a warning means. The values of a Secret are
 //! never part of a message.
 
+mod autoscaler;
 mod batch;
 mod change;
 mod config;

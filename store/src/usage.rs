@@ -40,6 +40,8 @@ pub struct ContainerUsage {
 pub struct Sample<T> {
     /// The server's time of receipt.
     pub at: Timestamp,
+    /// The same on the monotonic clock.
+    pub received: Duration,
     /// The time over which CPU was measured, up to then.
     pub window: Duration,
     pub figures: T,
@@ -87,6 +89,7 @@ impl Usages {
         (age <= FRESH).then_some(())?;
         Some(Sample {
             at: usage.received.wall,
+            received: usage.received.monotonic,
             window: usage.window,
             figures: figures(usage)?,
         })

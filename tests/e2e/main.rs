@@ -1,6 +1,7 @@
 //! End-to-end: the real binary on real Postgres, git, Docker and kubectl.
 
 mod apart;
+mod autoscaling;
 mod bad_input;
 mod command_line;
 mod editor;

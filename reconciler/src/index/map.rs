@@ -9,7 +9,9 @@ use super::{Index, Touched};
 use crate::{
     cronjob, daemonset, deployment, evictions, garbage, job, namespace, observe, owners, pods,
     queue::{Controller, Work},
-    quota, replicaset, statefulset,
+    quota,
+    release::autoscaling,
+    replicaset, statefulset,
     volumes::class,
 };
 
@@ -36,6 +38,11 @@ impl Index {
         if scales && content && observe::is_scale(old.map(|old| &**old), new.map(|new| &**new)) {
             for budget in self.members.in_namespace(key.ns()) {
                 add(Controller::Budgets, budget.clone());
+            }
+        }
+        if scales && (old.is_none() || new.is_none()) {
+            for autoscaler in self.scaled.by(key) {
+                add(Controller::Autoscalers, autoscaler.clone());
             }
         }
         match key.kind {
@@ -104,6 +111,16 @@ impl Index {
                 }
             }
             Kind::PodDisruptionBudget => add(Controller::Budgets, key.clone()),
+            Kind::HorizontalPodAutoscaler if content => {
+                add(Controller::Autoscalers, key.clone());
+                // Those that aim at the same target may act now, or may not any more.
+                let aims = [old, new].into_iter().flatten();
+                for aim in aims.filter_map(|autoscaler| autoscaling::target(autoscaler).ok()) {
+                    self.scaled
+                        .by(&aim)
+                        .for_each(|rival| add(Controller::Autoscalers, rival.clone()));
+                }
+            }
             Kind::StorageClass => {
                 add(Controller::Volumes, class::key());
                 let claims = view.list(Kind::PersistentVolumeClaim, None);

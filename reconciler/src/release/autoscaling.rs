@@ -5,7 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use schemas::{Key, Object};
+use schemas::{
+    Key, Object,
+    scale::{SCALABLE, scalable},
+};
 use serde_json::Value;
 
 /// Each object that is scaled, with the autoscalers that aim at it.
@@ -13,17 +16,24 @@ use serde_json::Value;
 pub(crate) struct Scaled(BTreeMap<Key, BTreeSet<Key>>);
 
 /// What a HorizontalPodAutoscaler aims at.
-#[must_use]
-pub(crate) fn target(autoscaler: &Object) -> Option<Key> {
-    let aim = autoscaler.body.at("spec/scaleTargetRef")?;
-    let kind = aim.get("kind")?.word()?.parse().ok()?;
-    Some(Key::namespaced(kind, autoscaler.namespace(), &aim.get("name")?.text()?))
+///
+/// # Errors
+/// Why that has no replicas that could be set.
+pub(crate) fn target(autoscaler: &Object) -> Result<Key, String> {
+    let aim = autoscaler.body.at("spec/scaleTargetRef");
+    let part = |field: &str| aim.and_then(|aim| aim.get(field)?.text()).unwrap_or_default();
+    let (version, kind, name) = (part("apiVersion"), part("kind"), part("name"));
+    let scalable = scalable(&version, &kind).ok_or_else(|| {
+        let version = if version.is_empty() { "v1" } else { &version };
+        format!("a {kind} of {version} has no replicas that could be set: {SCALABLE}")
+    })?;
+    Ok(Key::namespaced(scalable, autoscaler.namespace(), &name))
 }
 
 impl Scaled {
     /// Takes a change of an autoscaler in; the targets that it won or lost.
     pub(crate) fn take(&mut self, old: Option<&Arc<Object>>, new: Option<&Arc<Object>>) -> Vec<Key> {
-        let place = |object: &Arc<Object>| Some((target(object)?, object.key()));
+        let place = |object: &Arc<Object>| Some((target(object).ok()?, object.key()));
         let before = old.filter(|old| !old.is_deleting()).and_then(place);
         let after = new.filter(|new| !new.is_deleting()).and_then(place);
         if before == after {
@@ -45,6 +55,11 @@ impl Scaled {
             .flatten()
             .map(|(target, _)| target)
             .collect()
+    }
+
+    /// The autoscalers that aim at an object.
+    pub(crate) fn by(&self, target: &Key) -> impl Iterator<Item = &Key> + use<'_> {
+        self.0.get(target).into_iter().flatten()
     }
 
     pub(crate) fn contains(&self, key: &Key) -> bool {

@@ -1,6 +1,6 @@
 //! Rows for the kinds that keep revisions of their templates, and for what guards pods.
 
-use super::{Field, harmless, implemented};
+use super::{Field, harmless, implemented, refused};
 
 pub(super) const DAEMON_SET: &[Field] = &[
     implemented(
@@ -110,6 +110,47 @@ pub(super) const STATEFUL_SET: &[Field] = &[
         "PersistentVolumeClaim, whatever stands here.",
     ),
     harmless("spec.volumeClaimTemplates[*].status", "A new claim has none."),
+];
+
+pub(super) const AUTOSCALER: &[Field] = &[
+    implemented(
+        "spec.scaleTargetRef",
+        "What is scaled: a Deployment, ReplicaSet, StatefulSet or ReplicationController. Its replicas belong to the autoscaler then.",
+    ),
+    implemented("spec.minReplicas", "The fewest replicas; 1 if left out."),
+    implemented("spec.maxReplicas", "The most replicas."),
+    implemented(
+        "spec.metrics",
+        "What to go by; the metric that needs the most replicas counts. 80 percent of the requested CPU if left out.",
+    ),
+    implemented("spec.metrics[*].type", "Resource or ContainerResource."),
+    implemented(
+        "spec.metrics[*].resource",
+        "CPU or memory of the whole pod: percent of what is requested, or an average amount.",
+    ),
+    implemented(
+        "spec.metrics[*].containerResource",
+        "CPU or memory of one container of each pod: percent of what is requested, or an average amount.",
+    ),
+    refused(
+        "spec.metrics[*].pods",
+        "there are no custom metrics: use a metric of the type Resource or ContainerResource",
+        &[],
+    ),
+    refused(
+        "spec.metrics[*].object",
+        "there are no metrics of other objects: use a metric of the type Resource or ContainerResource",
+        &[],
+    ),
+    refused(
+        "spec.metrics[*].external",
+        "there are no external metrics: use a metric of the type Resource or ContainerResource",
+        &[],
+    ),
+    implemented(
+        "spec.behavior",
+        "How fast to scale up and down: policies, stabilization windows (300 s down, none up if left out) and tolerance (10 %).",
+    ),
 ];
 
 pub(super) const DISRUPTION_BUDGET: &[Field] = &[

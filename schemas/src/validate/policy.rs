@@ -102,14 +102,7 @@ fn with_spec(kind: Kind, object: &At<'_, '_>, findings: &mut Findings) {
             }
         }
         Kind::HorizontalPodAutoscaler => {
-            findings.in_range(&spec, "minReplicas", 1..=i64::from(i32::MAX));
-            findings.in_range(&spec, "maxReplicas", 1..=i64::from(i32::MAX));
-            if let (Some(least), Some(most)) = (spec.int("minReplicas"), spec.int("maxReplicas"))
-                && most < least
-                && let Some(field) = spec.get("maxReplicas")
-            {
-                findings.invalid(&field, format!("must be at least minReplicas, {least}"));
-            }
+            super::autoscaler::check(&spec, findings);
         }
         _ => {}
     }

@@ -121,6 +121,17 @@ pub(crate) const CHOICES: &[Choice] = &[
         "concurrencyPolicy",
         &["Allow", "Forbid", "Replace"],
     ),
+    choice(
+        "autoscaling.v2.HPAScalingRules",
+        "selectPolicy",
+        &["Max", "Min", "Disabled"],
+    ),
+    choice("autoscaling.v2.HPAScalingPolicy", "type", &["Pods", "Percent"]),
+    choice(
+        "autoscaling.v2.MetricSpec",
+        "type",
+        &["Resource", "ContainerResource", "Pods", "Object", "External"],
+    ),
     choice("batch.v1.JobSpec", "completionMode", &["NonIndexed", "Indexed"]),
     choice(
         "batch.v1.JobSpec",
