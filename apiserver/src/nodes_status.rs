@@ -247,7 +247,7 @@ async fn stopped(front: &Front, key: &Key, uid: &Uid) -> Result<(), ApiError> {
 
 fn key_of(write: &Write) -> Key {
     match &write.op {
-        Op::Create(object) | Op::Replace(object) => object.key(),
+        Op::Create(object) | Op::Replace(object) | Op::Retire { object, .. } => object.key(),
         Op::Status { key, .. } | Op::Bind { key, .. } | Op::Remove { key } => key.clone(),
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{StatusCode, header};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use schemas::{Key, Kind, Object, apply, defaulting, patch::PatchType};
+use schemas::{Key, Kind, Object, apply, defaulting, patch::PatchType, priority::Priorities};
 use serde_json::{Value, json};
 use store::{Class, Op, Write, WriteError};
 
@@ -126,6 +126,9 @@ async fn create_object(
         ..resource.key()
     };
     in_namespace(api, &key)?;
+    if kind == Kind::Pod {
+        prioritize(api, &key, &mut value)?;
+    }
 
     let now = api.clock.now().wall;
     let uid = uuid::Uuid::new_v4().to_string();
@@ -167,6 +170,17 @@ async fn create_object(
     }
     let object = api.store.write_one(Class::User, Write::new(Op::Create(object))).await?;
     Ok((object, warnings))
+}
+
+/// Gives a new pod what its class of priority stands for.
+fn prioritize(api: &Api, key: &Key, value: &mut Value) -> Result<(), ApiError> {
+    let Some(spec) = value.get_mut("spec").and_then(Value::as_object_mut) else {
+        return Ok(());
+    };
+    let priorities = Priorities::of_objects(api.store.view().list(Kind::PriorityClass, None));
+    priorities.admit(spec).map_err(|error| {
+        ApiError::forbidden(format!("pods {:?} is forbidden: {error}", &*key.name)).about(key.kind, &key.name)
+    })
 }
 
 /// Makes a name from `generateName` where there is none.

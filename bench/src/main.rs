@@ -1,5 +1,6 @@
 //! Measures Towline: `bench peers` side by side with bare Docker, compose and Swarm, in one run on one
-//! machine; `bench scale` with simulated nodes, at the sizes that are asked for.
+//! machine; `bench scale` with simulated nodes, `bench scheduler` the scheduler
+//! alone, at the sizes that are asked for.
 //!
 //! Each figure beside peers is the median of several rounds; the rounds of all peers take turns, so that a
 //! machine that drifts drifts for all.
@@ -11,6 +12,7 @@ mod plain;
 mod process;
 mod push;
 mod scale;
+mod scheduler;
 mod swarm;
 mod table;
 mod towline;
@@ -31,6 +33,8 @@ enum Measure {
     Peers(Arguments),
     /// With simulated nodes
     Scale(scale::Arguments),
+    /// The scheduler alone, in decisions a second
+    Scheduler(scheduler::Arguments),
 }
 
 /// What to measure and how often.
@@ -81,6 +85,7 @@ async fn measure(what: Measure) -> anyhow::Result<()> {
     match what {
         Measure::Peers(arguments) => run(arguments).await,
         Measure::Scale(arguments) => scale::run(&arguments).await,
+        Measure::Scheduler(arguments) => scheduler::run(&arguments),
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
     plan::{Plan, status_of},
     pods::{self, is_active, phase},
     revision::{self, Current},
-    scheduler::cluster::Facts,
+    scheduler::node::Facts,
 };
 use eligible::{Rules, Verdict};
 

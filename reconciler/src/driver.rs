@@ -14,13 +14,13 @@ use std::{
 use futures::FutureExt as _;
 use jiff::SignedDuration;
 use rustc_hash::FxHashMap;
-use schemas::{Commit, ContentHash, Key, Kind, Now, now::Clock};
+use schemas::{Commit, ContentHash, Key, Kind, Now, event::EventSpec, now::Clock};
 use store::{Change, DesiredRow, Mark, Scope, Store, Watch, WriteError};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Options, autoscaler, cronjob, daemonset, deployment, disruption, events, evictions,
+    Options, admission, autoscaler, cronjob, daemonset, deployment, disruption, events, evictions,
     execute::{self, Done, Failure, Retry},
     faults::{self, Faults},
     garbage,
@@ -32,7 +32,9 @@ use crate::{
     queue::{Controller, Queue, Work},
     quota,
     release::{self, waves},
-    replicaset, report, scheduler, statefulset, volumes,
+    replicaset, report,
+    scheduler::{self, cluster::Cluster},
+    statefulset, volumes,
 };
 
 /// How many plans run side by side.
@@ -81,7 +83,8 @@ enum World {
     CronJob(cronjob::World),
     Job(job::World),
     StatefulSet(statefulset::World),
-    Scheduler(scheduler::World),
+    /// The scheduler's copy is out with its plan and comes back with what is left of it.
+    Scheduler(Box<Cluster>),
     Volumes(volumes::World),
     Budget(disruption::World),
     Quota(quota::World),
@@ -96,8 +99,9 @@ enum World {
 }
 
 impl World {
-    fn plan(self, now: Now, ids: &mut Ids) -> Plan {
-        match self {
+    /// The plan, and the scheduler's copy where it was the scheduler's.
+    fn plan(self, now: Now, ids: &mut Ids) -> (Plan, Option<Box<Cluster>>) {
+        let plan = match self {
             Self::Namespace(world) => namespace::plan(&world, now, ids),
             Self::Release(world) => release::plan(&world, now, ids),
             Self::Deployment(world) => deployment::plan(&world, now, ids),
@@ -106,7 +110,10 @@ impl World {
             Self::CronJob(world) => cronjob::plan(&world, now, ids),
             Self::Job(world) => job::plan(&world, now, ids),
             Self::StatefulSet(world) => statefulset::plan(&world, now, ids),
-            Self::Scheduler(world) => scheduler::plan(&world, now),
+            Self::Scheduler(mut cluster) => {
+                let plan = scheduler::plan(&mut cluster, now);
+                return (plan, Some(cluster));
+            }
             Self::Volumes(world) => volumes::plan(&world, now, ids),
             Self::Budget(world) => disruption::plan(&world, now),
             Self::Quota(world) => quota::plan(&world),
@@ -117,7 +124,8 @@ impl World {
             Self::PodGarbage(world) => pod_garbage::plan(&world, now),
             Self::Events(world) => events::plan(&world, now, ids),
             Self::Report(plan) => plan,
-        }
+        };
+        (plan, None)
     }
 }
 
@@ -137,9 +145,10 @@ struct Ended {
     /// Contents that were noted as healthy.
     healthy: Vec<(Key, Mark)>,
     outcome: Result<Done, Failure>,
+    cluster: Option<Box<Cluster>>,
 }
 
-fn plan(world: World, works: &[Work], now: Now, ids: &mut Ids) -> Plan {
+fn plan(world: World, works: &[Work], now: Now, ids: &mut Ids) -> (Plan, Option<Box<Cluster>>) {
     #[cfg(test)]
     tests::trip(works);
     let _ = works;
@@ -223,7 +232,7 @@ impl Driver {
             let view = self.store.view();
             let proven = proven(&self.store);
             let before = std::mem::take(&mut self.index);
-            self.index = Index::build(&view, self.store.desired(), proven, before, now);
+            self.index = Index::build(&view, self.store.desired(), proven, before, self.options.seed, now);
             self.index.skip_gates = gates_skipped(&self.store);
             self.queue = Queue::default();
             for work in self.index.everything(&view) {
@@ -409,24 +418,30 @@ impl Driver {
             };
             let store = self.store.clone();
             let mut ids = self.ids.fork();
+            let priorities = self.index.priorities.clone();
             let contents = match &world {
                 World::Release(world) => world.rows.iter().map(|row| (row.key.clone(), row.hash)).collect(),
                 _ => FxHashMap::default(),
             };
             let of = works.clone();
             let carried_out = async move {
-                let mut plan = plan(world, &of, now, &mut ids);
+                let (mut plan, cluster) = plan(world, &of, now, &mut ids);
                 let healthy = plan.steps.iter().filter_map(|step| match step {
                     Step::MarkHealthy(contents) => Some(contents.clone()),
                     _ => None,
                 });
                 let healthy = healthy.flatten().collect();
-                let outcome = execute::execute(&store, &mut plan).await;
+                let refused = admission::admit(&mut plan, &priorities);
+                let outcome = match (execute::execute(&store, &mut plan).await, refused) {
+                    (Ok(_), Some(refused)) => Err(refused),
+                    (outcome, _) => outcome,
+                };
                 Ended {
                     contents,
                     plan,
                     healthy,
                     outcome,
+                    cluster,
                 }
             };
             self.running.spawn(async move {
@@ -470,7 +485,7 @@ impl Driver {
                 let failure = self.failures.get(works.first()?).cloned();
                 World::StatefulSet(observe::stateful_set(&view, &self.index, key, failure)?)
             }
-            Controller::Scheduler => World::Scheduler(observe::scheduler(&view, &mut self.index)),
+            Controller::Scheduler => World::Scheduler(self.index.desk.take(now.monotonic)?),
             Controller::Volumes => World::Volumes(observe::volumes(&view, &self.index, key)?),
             Controller::Budgets => World::Budget(observe::budget(&view, &self.index, key)?),
             Controller::Quotas => World::Quota(quota::World {
@@ -506,10 +521,23 @@ impl Driver {
             plan,
             healthy,
             outcome,
+            cluster,
         } = match end {
             Ok(ended) => ended,
-            Err(message) => return self.fault(works, &message, now),
+            Err(message) => {
+                if controller == Controller::Scheduler {
+                    // Its copy of the cluster went down with the plan.
+                    self.index.fill_desk(&self.store.view(), self.options.seed);
+                }
+                return self.fault(works, &message, now);
+            }
         };
+        if let Some(cluster) = cluster {
+            self.index.desk.put_back(cluster);
+            if self.index.desk.has_work(now.monotonic) {
+                self.queue.add(Work::all(Controller::Scheduler));
+            }
+        }
         for told in works.iter().filter_map(|work| self.faults.remove(work)) {
             self.queue.add(Work::new(Controller::Report, told));
         }
@@ -536,8 +564,12 @@ impl Driver {
             }
             Err(failure) => {
                 self.fail(controller, works.clone(), &failure, now);
-                // Warnings are about what was seen, not about what the steps would have done.
-                self.tell(plan.notes.into_iter().filter(|note| note.warning).collect(), now);
+                // Warnings are about what was seen, not about what the steps would have done. Pods are
+                // bound first: of those that were, it is told.
+                let bound =
+                    |note: &EventSpec| note.reason == scheduler::SCHEDULED && !failure.failed.contains(&note.involved);
+                let told = plan.notes.into_iter().filter(|note| note.warning || bound(note));
+                self.tell(told.collect(), now);
             }
         }
         if let Some(delay) = plan.requeue_after {
@@ -598,9 +630,6 @@ impl Driver {
             Retry::Moved => tracing::debug!(controller = log.0, error = log.1, "the world moved on"),
             Retry::Transient => tracing::warn!(controller = log.0, error = log.1, "will be tried again"),
             Retry::Stalled => tracing::warn!(controller = log.0, error = log.1, "was refused"),
-        }
-        if controller == Controller::Scheduler {
-            self.index.retry_parked = true;
         }
         for work in works {
             // In a batch only what failed is to be done again.
@@ -701,7 +730,7 @@ impl Driver {
         }
     }
 
-    fn tell(&mut self, notes: Vec<schemas::event::EventSpec>, now: Now) {
+    fn tell(&mut self, notes: Vec<EventSpec>, now: Now) {
         if !notes.is_empty() {
             self.pending.add(notes, now);
             self.queue.add(Work::all(Controller::Events));

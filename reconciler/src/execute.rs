@@ -107,7 +107,7 @@ fn away(why: &str, error: Unavailable) -> Failure {
 
 fn key_of(write: &Write) -> Key {
     match &write.op {
-        Op::Create(object) | Op::Replace(object) => object.key(),
+        Op::Create(object) | Op::Replace(object) | Op::Retire { object, .. } => object.key(),
         Op::Status { key, .. } | Op::Bind { key, .. } | Op::Remove { key } => key.clone(),
     }
 }

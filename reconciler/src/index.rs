@@ -14,7 +14,7 @@ use std::{
 
 use jiff::Timestamp;
 use rustc_hash::FxHashMap;
-use schemas::{Commit, Key, Kind, Now, Object, Uid, Unit, shared::Difference, storage};
+use schemas::{Commit, Key, Kind, Now, Object, Uid, Unit, priority::Priorities, shared::Difference, storage};
 use store::{Change, Desired, DesiredRow, View};
 
 use crate::{
@@ -29,7 +29,10 @@ use crate::{
     released::Released,
     removals::Removals,
     report,
-    scheduler::cluster::Cluster,
+    scheduler::{
+        desk::{self, Desk, News},
+        node::Facts,
+    },
     volumes::{class, shelf::Shelf, users::Users},
 };
 
@@ -51,8 +54,6 @@ pub(crate) struct Index {
     pub(crate) deletions: Option<Arc<report::Deletions>>,
     /// What autoscalers scale.
     pub(crate) scaled: autoscaling::Scaled,
-    /// A node has registered once.
-    pub(crate) had_node: bool,
     /// What of the declared was never healthy.
     pub(crate) unproven: waves::Unproven,
     /// The commit for which gates do not count.
@@ -76,11 +77,13 @@ pub(crate) struct Index {
     pub(crate) members: Members,
     pub(crate) taints: nodes::Seen,
     pub(crate) jobs: job::book::Book,
-    pub(crate) cluster: Cluster,
+    /// What each node that is there offers.
+    pub(crate) nodes: BTreeMap<Arc<str>, Arc<Facts>>,
+    pub(crate) desk: Desk,
+    /// The classes of priority, for pods that are made.
+    pub(crate) priorities: Arc<Priorities>,
     /// Work that a rule of a namespace refused.
     pub(crate) refused: quota::Refused,
-    /// Pods that did not fit may fit now.
-    pub(crate) retry_parked: bool,
 }
 
 use lasting::Lasting;
@@ -97,10 +100,10 @@ impl Index {
         desired: Arc<Desired>,
         proven: impl Fn(&DesiredRow) -> bool,
         before: Self,
+        seed: u64,
         now: Now,
     ) -> Self {
         let mut index = Self {
-            retry_parked: true,
             before: Some(Box::new((before.ready, before.progress))),
             ..Self::default()
         };
@@ -116,6 +119,7 @@ impl Index {
             }
         }
         index.before = None;
+        index.fill_desk(view, seed);
         index.set_desired(view, desired, proven, &mut touched);
         for object in leaving {
             index.removals.add(view, &object);
@@ -279,6 +283,10 @@ impl Index {
             self.deletions = None;
             touched.push(Work::all(Controller::Report));
         }
+        if desk::KINDS.contains(&key.kind) {
+            self.tell_scheduler(key, old, new);
+            self.touch_scheduler(now, touched);
+        }
         match key.kind {
             Kind::Pod => {
                 self.jobs.take_pod(|uid| view.by_uid(uid).is_some(), key, old, new, now);
@@ -303,6 +311,9 @@ impl Index {
                 }
             }
             Kind::Node => self.take_node(view, key, new, now, touched),
+            Kind::PriorityClass => {
+                Arc::make_mut(&mut self.priorities).put(&key.name, new.map(Arc::as_ref));
+            }
             Kind::PodDisruptionBudget => {
                 let (old, new) = (old.map(|old| &**old), new.map(|new| &**new));
                 self.members.take_budget(view, key, old, new);
@@ -324,6 +335,37 @@ impl Index {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn touch_scheduler(&self, now: Now, touched: &mut Touched) {
+        if self.desk.has_work(now.monotonic) {
+            touched.push(Work::all(Controller::Scheduler));
+        }
+    }
+
+    /// Gives the scheduler a new copy of the cluster. What pods are read with comes before them.
+    pub(crate) fn fill_desk(&mut self, view: &View<'_>, seed: u64) {
+        self.desk = Desk::seeded(seed);
+        for (name, facts) in &self.nodes {
+            self.desk.tell(News::Node(name.clone(), Some(facts.clone())));
+        }
+        for object in desk::KINDS.iter().flat_map(|kind| view.list(*kind, None)) {
+            self.tell_scheduler(&object.key(), None, Some(object));
+        }
+    }
+
+    fn tell_scheduler(&mut self, key: &Key, old: Option<&Arc<Object>>, new: Option<&Arc<Object>>) {
+        let before = old.map(|old| old.uid());
+        let after = new.map(|new| new.uid());
+        let mut tell = |uid: &Uid, object: Option<&Arc<Object>>| {
+            self.desk.tell(News::Object(key.clone(), uid.clone(), object.cloned()));
+        };
+        if let Some(before) = before.filter(|before| after.as_ref() != Some(before)) {
+            tell(&before, None);
+        }
+        if let Some(after) = after {
+            tell(&after, new);
         }
     }
 
@@ -380,15 +422,7 @@ impl Index {
         if let Some(old) = old
             && old.uid() != uid
         {
-            self.cluster.put_pod(key, &old.uid(), None);
             self.ready.end(&old.uid());
-        }
-        if self.cluster.put_pod(key, &uid, new) {
-            self.retry_parked = true;
-            touched.push(Work::all(Controller::Scheduler));
-        }
-        if self.cluster.pending().get(key).is_some_and(|pending| !pending.parked) {
-            touched.push(Work::all(Controller::Scheduler));
         }
         if let Some(new) = new
             && pods::phase(new) == "Failed"
@@ -422,26 +456,27 @@ impl Index {
             self.finished.remove(&place);
         }
         if let Some(node) = new.and_then(|new| new.node.as_ref())
-            && !self.cluster.has_node(node)
+            && !self.nodes.contains_key(node)
             && !self.missing.contains_key(node)
         {
             self.missing.insert(node.clone(), now.monotonic);
-            self.had_node = true;
             touched.push(Work::all(Controller::PodGarbage));
         }
     }
 
     fn take_node(&mut self, view: &View<'_>, key: &Key, new: Option<&Arc<Object>>, now: Now, touched: &mut Touched) {
-        self.had_node = true;
-        let before = self.cluster.facts_of(&key.name).cloned();
-        if self.cluster.put_node(&key.name, new.map(|new| &**new)) {
-            self.retry_parked = true;
-            touched.push(Work::all(Controller::Scheduler));
-            let after = self.cluster.facts_of(&key.name);
+        let after = new.map(|new| Arc::new(Facts::of(new)));
+        let before = match &after {
+            Some(facts) => self.nodes.insert(key.name.clone(), facts.clone()),
+            None => self.nodes.remove(&key.name),
+        };
+        if before != after {
             let minding = view
                 .list(Kind::DaemonSet, None)
-                .filter(|set| daemonset::minds(set, before.as_deref(), after.map(|after| &**after)));
+                .filter(|set| daemonset::minds(set, before.as_deref(), after.as_deref()));
             touched.extend(minding.map(|set| Work::new(Controller::DaemonSets, set.key())));
+            self.desk.tell(News::Node(key.name.clone(), after));
+            self.touch_scheduler(now, touched);
         }
         if new.is_some() {
             self.missing.remove(&key.name);

@@ -5,6 +5,7 @@
 //! keys, back-off for each, a periodic look at everything. Kubernetes' documented semantics of v1.33
 //! are the specification.
 
+mod admission;
 pub mod autoscaler;
 pub mod cronjob;
 pub mod daemonset;

@@ -22,7 +22,7 @@ use store::{Heartbeats, Store, View};
 
 use crate::{
     deployment, events, evictions, faults::Faults, finished, garbage, index::Index, namespace, nodes, pod_garbage,
-    pods, release, replicaset, report, revision, scheduler, settling,
+    pods, release, replicaset, report, revision, settling,
 };
 
 pub(crate) use autoscaler::autoscaler;
@@ -279,27 +279,6 @@ fn controlled(view: &View<'_>, owner: &Uid, kind: Kind) -> Vec<Arc<Object>> {
         })
         .cloned()
         .collect()
-}
-
-/// Pods that wait; those that were tried in vain only when something has changed since.
-pub(crate) fn scheduler(view: &View<'_>, index: &mut Index) -> scheduler::World {
-    let retry = std::mem::take(&mut index.retry_parked);
-    let waiting = index
-        .cluster
-        .pending()
-        .iter()
-        .filter(|(_, pending)| retry || !pending.parked);
-    let pods: Vec<_> = waiting.filter_map(|(key, _)| view.get(key).cloned()).collect();
-    let nodes = if pods.is_empty() {
-        Vec::new()
-    } else {
-        index.cluster.nodes()
-    };
-    scheduler::World {
-        nodes,
-        pods,
-        no_node_yet: !index.had_node,
-    }
 }
 
 pub(crate) fn garbage(view: &View<'_>, key: &Key) -> Option<garbage::World> {

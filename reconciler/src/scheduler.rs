@@ -1,23 +1,40 @@
 //! The scheduler: pods that wait are bound to nodes, in batches over a compact copy.
 //!
-//! Pods of one spec share one look at all nodes: a heap of the nodes that may take them, ordered by
-//! score. A placement changes the score of one node, so each further pod costs a logarithm.
+//! The copy ([`cluster::Cluster`]) follows every change of nodes and pods. Pods that are alike form a
+//! group, and what decides about a group is worked out once ([`class`]): which nodes may take one and
+//! how good each is. Each placement is a move that later decisions catch up with, so that a pod costs
+//! a few comparisons, however many nodes there are. A decision depends on the copy and on nothing
+//! else: the same input gives the same plan.
 
+mod board;
+mod budgets;
+mod choose;
+mod class;
 pub mod cluster;
+mod counter;
+mod decide;
+pub(crate) mod desk;
 pub mod filter;
+mod group;
+mod hunt;
+mod message;
+pub mod node;
+mod preempt;
 pub mod resources;
 pub mod score;
+mod terms;
+mod topology;
+mod volumes;
+mod waiting;
+mod wake;
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
-    sync::Arc,
+use std::time::Duration;
+
+use schemas::{
+    Now, Object,
+    deletion::{self, DeleteOptions, Deletion},
 };
-
-use k8s_openapi::api::core::v1::PodSpec;
-use rustc_hash::FxHashMap;
-use schemas::{ContentHash, Now, Object, Part};
-use serde_json::json;
+use serde_json::{Value, json};
 use store::{Class, Op, Write};
 
 use crate::{
@@ -25,214 +42,137 @@ use crate::{
     pods,
     queue::Controller,
 };
-use cluster::{Facts, Used};
-use resources::Request;
+use cluster::Cluster;
+use decide::{Round, Said};
 
 /// The only scheduler there is. Pods that ask for another one are left alone.
 const NAME: &str = "default-scheduler";
+/// Why a pod goes that had to make room.
+const PREEMPTED: &str = "PreemptionByScheduler";
+/// The reason of events that tell of a pod that got its node.
+pub(crate) const SCHEDULED: &str = "Scheduled";
+/// At most so many pods are decided in one plan: important ones that come meanwhile wait no longer.
+const BATCH: usize = 1_000;
 
-/// Nodes, and the pods to place now.
-#[derive(Debug, Default)]
-pub struct World {
-    pub nodes: Vec<(Arc<Facts>, Used)>,
-    pub pods: Vec<Arc<Object>>,
-    /// No node has registered in this cluster so far: that pods wait is no cause for warnings.
-    pub no_node_yet: bool,
-}
-
-/// What was found for pods of one spec.
-struct Group {
-    request: Request,
-    /// Better first: score, fewer pods, name. With the stamp of the node when it was scored.
-    heap: BinaryHeap<(i64, Reverse<i64>, Reverse<usize>, u32)>,
-    fixed: FxHashMap<usize, i64>,
-    /// Why each other node refuses, with the count of nodes.
-    refused: BTreeMap<String, usize>,
-    /// How much of the log of placements was taken into account.
-    seen: usize,
-    /// Set once no node fits: later ones of this spec do not fit either.
-    message: Option<String>,
-}
-
-struct Board<'a> {
-    nodes: &'a [(Arc<Facts>, Used)],
-    used: Vec<Used>,
-    stamps: Vec<u32>,
-    /// Nodes that got a pod, in order.
-    log: Vec<usize>,
-}
-
-/// Places what fits; says of the rest why it does not.
+/// Places what fits, makes room for what is important enough, and says of the rest why it waits.
+///
+/// What it decides counts in `cluster` at once. By the next plan `cluster` must have been told what
+/// came of it; what it was not told of did not happen.
 #[must_use]
-pub fn plan(world: &World, now: Now) -> Plan {
+pub fn plan(cluster: &mut Cluster, now: Now) -> Plan {
     let mut plan = Plan::default();
-    let mut order: Vec<&Arc<Object>> = world.pods.iter().filter(|pod| is_ours(pod)).collect();
-    order.sort_by_cached_key(|pod| {
-        let priority = pod.spec::<PodSpec>().ok().and_then(|spec| spec.priority).unwrap_or(0);
-        let created = pod.meta.creation_timestamp.as_ref().map(|time| time.0);
-        (Reverse(priority), created, pod.key())
-    });
-    let mut board = Board {
-        nodes: &world.nodes,
-        used: world.nodes.iter().map(|(_, used)| used.clone()).collect(),
-        stamps: vec![0; world.nodes.len()],
-        log: Vec::new(),
-    };
-    let mut groups: FxHashMap<ContentHash, Group> = FxHashMap::default();
-    let mut binds = Vec::new();
-    let mut parks = Vec::new();
-    for pod in order {
-        let spec = match pod.spec::<PodSpec>() {
-            Ok(spec) => spec,
-            Err(error) => {
-                plan.wait(pod.key(), "InvalidSpec", error.to_string());
-                continue;
-            }
-        };
-        if spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty()) {
-            parks.extend(park(pod, "SchedulingGated", "the pod has scheduling gates", now));
-            continue;
-        }
-        let group = groups.entry(pod.body.hash()).or_insert_with(|| board.group(&spec));
-        match board.place(group) {
-            Ok(at) => {
-                let node = &board.nodes[at].0.name;
-                binds.push(bind(pod, node, now));
-                let message = format!("Successfully assigned {}/{} to {node}", pod.namespace(), pod.name());
-                plan.note(Controller::Scheduler.name(), pod, "Scheduled", message);
-            }
-            Err(message) => {
-                plan.wait(pod.key(), "Unschedulable", message.clone());
-                if let Some(write) = park(pod, "Unschedulable", &message, now) {
-                    parks.push(write);
-                    if !world.no_node_yet {
-                        plan.warn(Controller::Scheduler.name(), pod, "FailedScheduling", message);
-                    }
-                }
-            }
-        }
+    let mut round = Round::default();
+    cluster.rounds += 1;
+    cluster.settle();
+    cluster.wake(now.monotonic);
+    cluster.queue.advance(now.monotonic);
+    for _ in 0..BATCH {
+        let Some(pod) = cluster.queue.next() else { break };
+        cluster.decide(pod, &mut round, now);
     }
-    plan.writes(Class::Controller, "binding pods to nodes", binds);
-    plan.writes(Class::Status, "saying why pods do not fit", parks);
+    cluster.await_said(&round);
+    cluster.board.trim();
+    bind(&mut plan, &round, now);
+    send_away(&mut plan, &round, now);
+    say(&mut plan, &round, !cluster.had_node, now);
+    if cluster.queue.has_ready() {
+        plan.look_again(Duration::ZERO);
+    } else if let Some(due) = cluster.queue.next_due() {
+        plan.look_again(due.saturating_sub(now.monotonic));
+    }
     plan
 }
 
-fn is_ours(pod: &Object) -> bool {
-    let name = pod.body.at("spec/schedulerName").and_then(Part::word);
-    pod.node.is_none() && !pod.is_deleting() && name.is_none_or(|name| name.is_empty() || name == NAME)
-}
-
-impl Board<'_> {
-    fn group(&self, spec: &PodSpec) -> Group {
-        let mut refused = BTreeMap::new();
-        let mut open = Vec::new();
-        for (at, (facts, _)) in self.nodes.iter().enumerate() {
-            match filter::refuses(facts, spec) {
-                Some(reason) => *refused.entry(reason).or_insert(0) += 1,
-                None => open.push(at),
-            }
+fn bind(plan: &mut Plan, round: &Round, now: Now) {
+    let mut writes = Vec::with_capacity(round.binds.len());
+    for (pod, node) in &round.binds {
+        let mut status = status(pod);
+        let scheduled = json!({
+            "type": "PodScheduled", "status": "True",
+            "lastTransitionTime": pods::stamp(now.wall),
+        });
+        pods::set_condition(&mut status, scheduled);
+        if let Some(status) = status.as_object_mut() {
+            status.remove("nominatedNodeName");
         }
-        let facts: Vec<&Facts> = open.iter().map(|at| &*self.nodes[*at].0).collect();
-        let fixed = open.iter().copied().zip(score::fixed(&facts, spec)).collect();
-        let mut group = Group {
-            request: Request::of(spec),
-            heap: BinaryHeap::new(),
-            fixed,
-            refused,
-            seen: self.log.len(),
-            message: None,
+        let op = Op::Bind {
+            key: pod.key(),
+            node: node.clone(),
+            status: Some(status.into()),
         };
-        let entries: Vec<_> = open.iter().filter_map(|at| self.entry(&group, *at)).collect();
-        group.heap = entries.into();
-        group
+        writes.push(Write::new(op).uid(pod.uid()).version(pod.version));
+        let message = format!("Successfully assigned {}/{} to {node}", pod.namespace(), pod.name());
+        plan.note(Controller::Scheduler.name(), pod, SCHEDULED, message);
     }
-
-    /// A node's place in the order of a group; none if it is too full.
-    fn entry(&self, group: &Group, at: usize) -> Option<(i64, Reverse<i64>, Reverse<usize>, u32)> {
-        let (facts, used) = (&self.nodes[at].0, &self.used[at]);
-        let fixed = *group.fixed.get(&at)?;
-        filter::fits(facts, used, &group.request).then(|| {
-            let score = fixed + score::fill(facts, used, &group.request);
-            (score, Reverse(used.pods), Reverse(at), self.stamps[at])
-        })
-    }
-
-    /// Takes the best node for one more pod of the group, or says why there is none.
-    fn place(&mut self, group: &mut Group) -> Result<usize, String> {
-        if let Some(message) = &group.message {
-            return Err(message.clone());
-        }
-        // What others placed since then has changed the order.
-        for at in &self.log[group.seen..] {
-            if let Some(entry) = self.entry(group, *at) {
-                group.heap.push(entry);
-            }
-        }
-        group.seen = self.log.len();
-        while let Some((_, _, Reverse(at), stamp)) = group.heap.pop() {
-            if stamp != self.stamps[at] {
-                continue;
-            }
-            self.used[at].add(&group.request);
-            self.stamps[at] += 1;
-            self.log.push(at);
-            return Ok(at);
-        }
-        let message = self.why_not(group);
-        group.message = Some(message.clone());
-        Err(message)
-    }
-
-    /// The counted reasons, the most frequent first.
-    fn why_not(&self, group: &Group) -> String {
-        if self.nodes.is_empty() {
-            return "no nodes available to schedule pods".to_owned();
-        }
-        let mut counts = group.refused.clone();
-        for at in group.fixed.keys() {
-            for reason in filter::shortages(&self.nodes[*at].0, &self.used[*at], &group.request) {
-                *counts.entry(reason).or_insert(0) += 1;
-            }
-        }
-        let mut counts: Vec<(String, usize)> = counts.into_iter().collect();
-        counts.sort_by(|(a, n), (b, m)| m.cmp(n).then_with(|| a.cmp(b)));
-        let reasons: Vec<String> = counts
-            .iter()
-            .map(|(reason, count)| format!("{count} {reason}"))
-            .collect();
-        format!("0/{} nodes are available: {}.", self.nodes.len(), reasons.join(", "))
-    }
+    plan.writes(Class::Controller, "binding pods to nodes", writes);
 }
 
-fn bind(pod: &Object, node: &Arc<str>, now: Now) -> Write {
-    let mut status = pod.status_value().unwrap_or_else(|| json!({"phase": "Pending"}));
-    let scheduled = json!({
-        "type": "PodScheduled", "status": "True",
-        "lastTransitionTime": pods::stamp(now.wall),
-    });
-    pods::set_condition(&mut status, scheduled);
-    Write::new(Op::Bind {
-        key: pod.key(),
-        node: node.clone(),
-        status: Some(status.into()),
-    })
-    .uid(pod.uid())
-    .version(pod.version)
+/// Deletes pods that have to make room, as gracefully as any other, and says so in their status.
+fn send_away(plan: &mut Plan, round: &Round, now: Now) {
+    let mut writes = Vec::new();
+    for (pod, preemptor, node) in &round.victims {
+        let mut status = status(pod);
+        let condition = json!({
+            "type": "DisruptionTarget", "status": "True", "reason": PREEMPTED,
+            "message": format!("{NAME}: preempting to accommodate a higher priority pod"),
+            "lastTransitionTime": pods::stamp(now.wall),
+        });
+        pods::set_condition(&mut status, condition);
+        let op = match deletion::plan(pod, &DeleteOptions::default(), now) {
+            Deletion::Mark(object) => Op::Retire {
+                object,
+                status: status.into(),
+            },
+            Deletion::Remove => Op::Remove { key: pod.key() },
+            Deletion::Nothing | Deletion::Refused(_) => continue,
+        };
+        writes.push(Write::new(op).uid(pod.uid()).version(pod.version));
+        let message = format!("Preempted by pod {} on node {node}", preemptor.uid());
+        plan.note(Controller::Scheduler.name(), pod, "Preempted", message);
+    }
+    plan.writes(Class::Controller, "making room for more important pods", writes);
+}
+
+fn say(plan: &mut Plan, round: &Round, no_node_yet: bool, now: Now) {
+    let mut writes = Vec::new();
+    for said in round.said.values() {
+        if let Some((word, message)) = &said.why {
+            plan.wait(said.pod.key(), word, &**message);
+        }
+        let Some(write) = told(said, now) else { continue };
+        writes.push(write);
+        // While the first node is yet to come, that pods wait is no cause for warnings.
+        if let Some(("Unschedulable", message)) = &said.why
+            && !no_node_yet
+        {
+            plan.warn(Controller::Scheduler.name(), &said.pod, "FailedScheduling", &**message);
+        }
+    }
+    plan.writes(Class::Status, "saying why pods wait", writes);
 }
 
 /// The status of a pod that stays; none if it says so already.
-fn park(pod: &Object, reason: &str, message: &str, now: Now) -> Option<Write> {
-    let said = pods::condition(pod, "PodScheduled");
-    if said.is_some_and(|it| it["status"] == "False" && it["reason"] == reason && it["message"] == message) {
-        return None;
+fn told(said: &Said, now: Now) -> Option<Write> {
+    let pod = &*said.pod;
+    let mut status = status(pod);
+    if let Some((reason, message)) = &said.why {
+        let condition = json!({
+            "type": "PodScheduled", "status": "False", "reason": reason, "message": &**message,
+            "lastTransitionTime": pods::stamp(now.wall),
+        });
+        pods::set_condition(&mut status, condition);
     }
-    let mut status = pod.status_value().unwrap_or_else(|| json!({"phase": "Pending"}));
-    let condition = json!({
-        "type": "PodScheduled", "status": "False", "reason": reason, "message": message,
-        "lastTransitionTime": pods::stamp(now.wall),
-    });
-    pods::set_condition(&mut status, condition);
-    Some(status_of(pod, status))
+    if let Some(status) = status.as_object_mut() {
+        match &said.nominated {
+            Some(node) => drop(status.insert("nominatedNodeName".to_owned(), Value::String(node.to_string()))),
+            None => drop(status.remove("nominatedNodeName")),
+        }
+    }
+    (pod.status != Some((&status).into())).then(|| status_of(pod, status))
+}
+
+fn status(pod: &Object) -> Value {
+    pod.status_value().unwrap_or_else(|| json!({"phase": "Pending"}))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::{
     ids::Ids,
     plan::{Plan, Step},
     pods, replicaset,
-    scheduler::cluster::Facts,
+    scheduler::node::Facts,
     statefulset,
 };
 
@@ -118,7 +118,7 @@ impl Simulation {
     fn write(&mut self, write: &Write) -> Result<(), String> {
         self.version += 1;
         let key = match &write.op {
-            Op::Create(object) | Op::Replace(object) => object.key(),
+            Op::Create(object) | Op::Replace(object) | Op::Retire { object, .. } => object.key(),
             Op::Status { key, .. } | Op::Bind { key, .. } | Op::Remove { key } => key.clone(),
         };
         let old = self.objects.get(&key).cloned();
@@ -150,6 +150,10 @@ impl Simulation {
                     self.objects.remove(&key);
                     return Ok(());
                 }
+            }
+            Op::Retire { object, status } => {
+                new.meta = object.meta.clone();
+                new.status = Some(status.clone());
             }
             Op::Status { status, .. } => new.status = Some(status.clone()),
             Op::Bind { node, status, .. } => {

@@ -97,8 +97,11 @@ async fn a_pod_that_does_not_fit_says_why_and_fits_when_a_node_comes() {
     cluster
         .wait("one pod does not fit", || {
             cluster.store.list(Kind::Pod, None).items.iter().any(|pod| {
-                reconciler::pods::condition(pod, "PodScheduled")
-                    .is_some_and(|it| it["message"] == "0/1 nodes are available: 1 Insufficient cpu.")
+                reconciler::pods::condition(pod, "PodScheduled").is_some_and(|it| {
+                    it["message"]
+                        .as_str()
+                        .is_some_and(|said| said.starts_with("0/1 nodes are available: 1 Insufficient cpu."))
+                })
             })
         })
         .await;

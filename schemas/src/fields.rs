@@ -132,6 +132,7 @@ fn parts(kind: Kind) -> Vec<Part> {
         Kind::Namespace => parts.push(part(objects::NAMESPACE)),
         Kind::ConfigMap => parts.push(part(objects::CONFIG_MAP)),
         Kind::Secret => parts.push(part(objects::SECRET)),
+        Kind::PriorityClass => parts.push(part(objects::PRIORITY_CLASS)),
         Kind::Pod => pod_parts("spec", &mut parts),
         Kind::ReplicaSet | Kind::ReplicationController => workload_parts(objects::REPLICA_SET, &mut parts),
         Kind::Deployment => workload_parts(objects::DEPLOYMENT, &mut parts),

@@ -455,7 +455,7 @@ pub static KINDS: &[KindInfo] = &[
         status: false,
         generation: true,
         in_all: false,
-        support: Support::Stored,
+        support: Support::Acted,
     },
     KindInfo {
         kind: Kind::StorageClass,

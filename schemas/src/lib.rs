@@ -25,6 +25,7 @@ pub mod openapi;
 pub mod origin;
 pub mod packed;
 pub mod patch;
+pub mod priority;
 pub mod quantity;
 pub mod quota;
 pub mod replaced;

@@ -15,6 +15,7 @@ mod meta;
 pub(crate) mod path;
 mod pod;
 mod policy;
+mod scheduling;
 mod service;
 pub(crate) mod structure;
 mod values;

@@ -77,7 +77,12 @@ impl<'a> Judge<'a> {
             Op::Replace(object) => {
                 let key = self.interner.key(&object);
                 let entry = self.expect(&key, uid.as_ref(), version)?;
-                self.replace(key, entry, object)
+                self.replace(key, entry, object, None)
+            }
+            Op::Retire { object, status } => {
+                let key = self.interner.key(&object);
+                let entry = self.expect(&key, uid.as_ref(), version)?;
+                self.replace(key, entry, object, Some(status))
             }
             Op::Status { key, status } => {
                 let entry = self.expect(&key, uid.as_ref(), version)?;
@@ -164,7 +169,17 @@ impl<'a> Judge<'a> {
         Ok(self.accept(key, id, None, object, touched))
     }
 
-    fn replace(&mut self, key: Key, entry: Entry, mut object: Object) -> Result<Arc<Object>, WriteError> {
+    /// Replaces an object; its status stays unless one is given.
+    fn replace(
+        &mut self,
+        key: Key,
+        entry: Entry,
+        mut object: Object,
+        status: Option<Packed>,
+    ) -> Result<Arc<Object>, WriteError> {
+        if status.is_some() && !key.kind.info().status {
+            return Err(invalid(key, "this kind has no status"));
+        }
         let old = &entry.object;
         let uid = object.uid();
         if uid.0.is_empty() {
@@ -183,7 +198,7 @@ impl<'a> Judge<'a> {
             object.meta.deletion_grace_period_seconds = old.meta.deletion_grace_period_seconds;
         }
         object.node.clone_from(&old.node);
-        object.status.clone_from(&old.status);
+        object.status = status.or_else(|| old.status.clone());
         let body = object.body.hash() != old.body.hash();
         let generation = if object.kind.info().generation {
             Some(old.meta.generation.unwrap_or(1) + i64::from(body))
@@ -194,7 +209,8 @@ impl<'a> Judge<'a> {
             object.meta.generation = generation;
         }
         let meta = object.meta != old.meta;
-        match (meta, body) {
+        let status = object.status != old.status;
+        match (meta, body || status) {
             (false, false) => return Ok(entry.object),
             (false, true) => object.meta = old.meta.clone(),
             (true, _) => self.interner.meta(&mut object.meta),
@@ -216,6 +232,7 @@ impl<'a> Judge<'a> {
         let touched = Touched {
             meta,
             body,
+            status,
             ..Touched::default()
         };
         Ok(self.accept(key, entry.id, Some(entry.object), object, touched))

@@ -28,7 +28,7 @@ struct Toss {
 
 fn toss() -> impl Strategy<Value = Toss> {
     let version = prop_oneof![3 => Just(None), 1 => (0u8..40).prop_map(Some)];
-    (0u8..6, 0u8..5, 0u8..7, 0u8..3, 0u8..3, 0u8..3, version).prop_map(|(op, name, uid, body, owner, node, version)| {
+    (0u8..7, 0u8..5, 0u8..7, 0u8..3, 0u8..3, 0u8..3, version).prop_map(|(op, name, uid, body, owner, node, version)| {
         Toss {
             op,
             name,
@@ -74,6 +74,10 @@ impl Toss {
         let mut write = Write::new(match self.op {
             0 => Op::Create(self.object()),
             1 | 2 => Op::Replace(self.object()),
+            6 => Op::Retire {
+                object: self.object(),
+                status: status.into(),
+            },
             3 => Op::Status {
                 key: self.key(),
                 status: status.into(),
@@ -104,7 +108,7 @@ impl Model {
     fn write(&mut self, write: &Write) -> bool {
         let (key, create) = match &write.op {
             Op::Create(object) => (object.key(), true),
-            Op::Replace(object) => (object.key(), false),
+            Op::Replace(object) | Op::Retire { object, .. } => (object.key(), false),
             Op::Status { key, .. } | Op::Bind { key, .. } | Op::Remove { key } => (key.clone(), false),
         };
         let at = self.objects.iter().position(|object| object.key() == key);
@@ -131,12 +135,15 @@ impl Model {
         let mut new = old.clone();
         match &write.op {
             Op::Create(_) => unreachable!(),
-            Op::Replace(object) => {
+            Op::Replace(object) | Op::Retire { object, .. } => {
                 if object.uid() != old.uid() {
                     return false;
                 }
                 new.meta = object.meta.clone();
                 new.body = object.body.clone();
+                if let Op::Retire { status, .. } = &write.op {
+                    new.status = Some(status.clone());
+                }
                 new.meta.generation = old.meta.generation;
                 if new.body.value() != old.body.value() {
                     new.meta.generation = old.meta.generation.map(|generation| generation + 1);

@@ -200,6 +200,10 @@ pub(crate) fn weight(write: &Write) -> usize {
     match &write.op {
         // A body is text in the database, about three times what it is here.
         Op::Create(new) | Op::Replace(new) => 600 + 3 * new.body.packed().bytes().len() + status(&new.status),
+        Op::Retire {
+            object: new,
+            status: said,
+        } => 600 + 3 * new.body.packed().bytes().len() + said.bytes().len(),
         Op::Status { status, .. } => 100 + status.bytes().len(),
         Op::Bind { status: new, .. } => 100 + status(new),
         Op::Remove { .. } => 1000,

@@ -24,6 +24,9 @@ pub enum Op {
     /// the body changes; uid and creation time cannot change. Removing the last finalizer of an
     /// object with a deletion timestamp removes it.
     Replace(Object),
+    /// Replaces metadata, body and status in one step: what marks an object for deletion says why in
+    /// the same breath.
+    Retire { object: Object, status: Packed },
     /// Replaces the status alone.
     Status { key: Key, status: Packed },
     /// Binds a pod to a node; a pod that has one is a conflict.

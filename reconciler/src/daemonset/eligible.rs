@@ -11,7 +11,7 @@ use schemas::{
     },
 };
 
-use crate::scheduler::{cluster::Facts, filter};
+use crate::scheduler::{filter, node::Facts};
 
 /// What a node is to a DaemonSet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -575,7 +575,7 @@ fn only_its_own(plan: &Plan) {
                 }
                 Op::Status { key, .. } => assert_eq!(key.kind, Kind::DaemonSet),
                 Op::Remove { key } => assert!(key.name.starts_with("agent-"), "{key}"),
-                Op::Bind { .. } => panic!("it binds nothing"),
+                Op::Bind { .. } | Op::Retire { .. } => panic!("it neither binds nor retires"),
             }
         }
     }

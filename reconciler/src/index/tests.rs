@@ -40,7 +40,7 @@ impl Parts {
         let log = Arc::new(MemoryLog::default());
         let store = Store::open(log).await.expect("memory opens");
         let now = start();
-        let index = Index::build(&store.view(), store.desired(), |_| false, Index::default(), now);
+        let index = Index::build(&store.view(), store.desired(), |_| false, Index::default(), 0, now);
         let mut parts = Self {
             index,
             store,
@@ -220,13 +220,13 @@ async fn a_start_takes_over_how_long_things_have_lasted() {
         let since = [index.ready_since(&Uid::from("Pod")), index.progress_seen(&deployment)];
         since.map(|since| (now.monotonic - since.expect("it is known")).as_secs())
     };
-    let index = Index::build(&store.view(), store.desired(), |_| false, Index::default(), now);
+    let index = Index::build(&store.view(), store.desired(), |_| false, Index::default(), 0, now);
     assert_eq!(lasted(&index, now), [50, 300], "the downtime counts, and no more");
     // Ten seconds later the cache is built anew, and the wall clock has been set back by an hour.
     let later = Now {
         wall: now.wall - jiff::SignedDuration::from_hours(1),
         ..now.after(Duration::from_secs(10))
     };
-    let index = Index::build(&store.view(), store.desired(), |_| false, index, later);
+    let index = Index::build(&store.view(), store.desired(), |_| false, index, 0, later);
     assert_eq!(lasted(&index, later), [60, 310]);
 }

@@ -56,7 +56,7 @@ pub(crate) fn daemon_set(
     let steady = pods.iter().filter(|_| rolls).filter_map(counts_at).collect();
     let named = daemonset::revision_name(&set).map(|name| Key::namespaced(Kind::ControllerRevision, key.ns(), &name));
     Some(daemonset::World {
-        nodes: index.cluster.facts().cloned().collect(),
+        nodes: index.nodes.values().cloned().collect(),
         revisions: controlled(view, &set.uid(), Kind::ControllerRevision),
         strays: strays(view, index, key.ns()),
         named: named.and_then(|name| view.get(&name).cloned()),

@@ -1,37 +1,73 @@
-//! Which nodes a pod may go to by what it and the node say, apart from how full the node is.
+//! Which nodes a pod may go to by what it and the node say, and whether a node has room for it.
 
-use std::collections::BTreeMap;
+use std::fmt;
 
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, PodSpec, Taint, Toleration};
 use schemas::labels::TAINT_UNSCHEDULABLE;
 
-use super::{cluster::Facts, resources::Request};
-use crate::scheduler::cluster::Used;
+use super::{
+    node::{Facts, Used},
+    resources::{BASIC, Request},
+};
+
+/// Why a node does not take a pod, however empty it is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Refusal<'a> {
+    Unschedulable,
+    Taint(&'a Taint),
+    Affinity,
+}
+
+impl fmt::Display for Refusal<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unschedulable => f.write_str("node(s) were unschedulable"),
+            Self::Taint(taint) => {
+                let value = taint.value.as_deref().unwrap_or("");
+                write!(f, "node(s) had untolerated taint {{{}: {value}}}", taint.key)
+            }
+            Self::Affinity => f.write_str("node(s) didn't match Pod's node affinity/selector"),
+        }
+    }
+}
 
 /// Why a node does not take a pod; none if it may.
 #[must_use]
-pub fn refuses(facts: &Facts, spec: &PodSpec) -> Option<String> {
-    let tolerations = spec.tolerations.as_deref().unwrap_or_default();
-    if facts.unschedulable {
-        let taint = Taint {
-            key: TAINT_UNSCHEDULABLE.to_owned(),
-            effect: "NoSchedule".to_owned(),
-            ..Taint::default()
-        };
-        if !tolerates(tolerations, &taint) {
-            return Some("node(s) were unschedulable".to_owned());
-        }
+pub fn refuses<'a>(facts: &'a Facts, spec: &PodSpec) -> Option<Refusal<'a>> {
+    if facts.unschedulable && !tolerates_cordon(spec) {
+        return Some(Refusal::Unschedulable);
     }
-    let hard = |taint: &&Taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute");
-    let mut taints = facts
+    if let Some(taint) = untolerated(facts, spec) {
+        return Some(Refusal::Taint(taint));
+    }
+    (!selects(facts, spec)).then_some(Refusal::Affinity)
+}
+
+/// Whether a pod goes to a node that is cordoned.
+#[must_use]
+pub fn tolerates_cordon(spec: &PodSpec) -> bool {
+    let taint = Taint {
+        key: TAINT_UNSCHEDULABLE.to_owned(),
+        effect: "NoSchedule".to_owned(),
+        ..Taint::default()
+    };
+    tolerates(spec.tolerations.as_deref().unwrap_or_default(), &taint)
+}
+
+/// The first taint that keeps a pod away.
+#[must_use]
+pub fn untolerated<'a>(facts: &'a Facts, spec: &PodSpec) -> Option<&'a Taint> {
+    let tolerations = spec.tolerations.as_deref().unwrap_or_default();
+    facts
         .taints
         .iter()
-        .filter(hard)
-        .filter(|taint| taint.key != TAINT_UNSCHEDULABLE);
-    if let Some(taint) = taints.find(|taint| !tolerates(tolerations, taint)) {
-        let value = taint.value.as_deref().unwrap_or("");
-        return Some(format!("node(s) had untolerated taint {{{}: {value}}}", taint.key));
-    }
+        .filter(|taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute"))
+        .find(|taint| !tolerates(tolerations, taint))
+}
+
+/// Whether the pod's node selector and its required node affinity hold.
+#[must_use]
+pub fn selects(facts: &Facts, spec: &PodSpec) -> bool {
     let selected = spec
         .node_selector
         .iter()
@@ -42,52 +78,63 @@ pub fn refuses(facts: &Facts, spec: &PodSpec) -> Option<String> {
         .as_ref()
         .and_then(|affinity| affinity.node_affinity.as_ref())
         .and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_ref());
-    let wanted = required.is_none_or(|any| any.node_selector_terms.iter().any(|term| term_holds(term, facts)));
-    if !selected || !wanted {
-        return Some("node(s) didn't match Pod's node affinity/selector".to_owned());
-    }
-    None
+    selected && required.is_none_or(|any| any.node_selector_terms.iter().any(|term| term_holds(term, facts)))
 }
 
-/// Every reason why a node is too full for a pod now; empty when it fits.
+/// Why a node is too full.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shortage {
+    pub reason: String,
+    /// The node would be too small even if it were empty.
+    pub for_good: bool,
+}
+
+/// Every reason why a node is too full for a pod now; empty when it fits. Ports come first and alone.
 #[must_use]
-pub fn shortages(facts: &Facts, used: &Used, request: &Request) -> Vec<String> {
+pub fn shortages(facts: &Facts, used: &Used, request: &Request) -> Vec<Shortage> {
     let mut short = Vec::new();
-    if used.pods + 1 > facts.pods {
-        short.push("Too many pods".to_owned());
-    }
-    let (asked, has, taken) = (&request.resources, &facts.allocatable, &used.resources);
-    let mut check = |name: &str, asked: i64, has: i64, taken: i64| {
-        if asked > 0 && asked > has - taken {
-            short.push(format!("Insufficient {name}"));
-        }
-    };
-    check("cpu", asked.cpu, has.cpu, taken.cpu);
-    check("memory", asked.memory, has.memory, taken.memory);
-    check("ephemeral-storage", asked.ephemeral, has.ephemeral, taken.ephemeral);
-    for (name, amount) in &asked.extended {
-        let of = |all: &BTreeMap<String, i64>| all.get(name).copied().unwrap_or(0);
-        check(name, *amount, of(&has.extended), of(&taken.extended));
-    }
+    let mut add = |reason: String, for_good| short.push(Shortage { reason, for_good });
     if !used.has_ports_for(request) {
-        short.push("node(s) didn't have free ports for the requested pod ports".to_owned());
+        add(PORTS.to_owned(), false);
+        return short;
+    }
+    if used.pods >= facts.pods {
+        add("Too many pods".to_owned(), false);
+    }
+    let basic = BASIC.iter().enumerate().map(|(at, name)| {
+        let of = |all: &[i64; BASIC.len()]| all[at];
+        let (asked, has) = (of(&request.resources.basic), of(&facts.allocatable.basic));
+        (*name, asked, has, of(&used.resources.basic))
+    });
+    let extended = request.resources.extended.iter().map(|(name, asked)| {
+        let name: &str = name;
+        (
+            name,
+            *asked,
+            facts.allocatable.extended(name),
+            used.resources.extended(name),
+        )
+    });
+    for (name, asked, has, taken) in basic.chain(extended) {
+        if asked > 0 && asked > has - taken {
+            add(format!("Insufficient {name}"), asked > has);
+        }
     }
     short
 }
+
+pub(super) const PORTS: &str = "node(s) didn't have free ports for the requested pod ports";
 
 /// The same, as a yes or no, without words.
 #[must_use]
 pub fn fits(facts: &Facts, used: &Used, request: &Request) -> bool {
     let (asked, has, taken) = (&request.resources, &facts.allocatable, &used.resources);
-    let enough = |asked: i64, has: i64, taken: i64| asked <= 0 || asked <= has - taken;
     used.pods < facts.pods
-        && enough(asked.cpu, has.cpu, taken.cpu)
-        && enough(asked.memory, has.memory, taken.memory)
-        && enough(asked.ephemeral, has.ephemeral, taken.ephemeral)
-        && asked.extended.iter().all(|(name, amount)| {
-            let of = |all: &BTreeMap<String, i64>| all.get(name).copied().unwrap_or(0);
-            enough(*amount, of(&has.extended), of(&taken.extended))
-        })
+        && (0..BASIC.len()).all(|at| asked.basic[at] <= 0 || asked.basic[at] <= has.basic[at] - taken.basic[at])
+        && asked
+            .extended
+            .iter()
+            .all(|(name, amount)| *amount <= 0 || *amount <= has.extended(name) - taken.extended(name))
         && used.has_ports_for(request)
 }
 

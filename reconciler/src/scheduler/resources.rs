@@ -1,24 +1,30 @@
 //! Amounts of resources, as whole numbers.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use k8s_openapi::{
     api::core::v1::{Container, PodSpec},
     apimachinery::pkg::api::resource::Quantity,
 };
-use std::collections::BTreeMap;
 
-/// What a pod without requests is taken to use when nodes are compared (never when they are
-/// filtered), so that pods spread.
+/// What a container that does not say what it needs is taken to use when nodes are compared (never
+/// when they are filtered), so that pods spread.
 const SCORED_CPU: i64 = 100;
 const SCORED_MEMORY: i64 = 200 * 1024 * 1024;
 
-/// An amount of each resource: CPU in thousandths, memory and disk in bytes.
+/// CPU in thousandths, then memory and disk in bytes: the places of [`Resources::basic`].
+pub const CPU: usize = 0;
+pub const MEMORY: usize = 1;
+pub const EPHEMERAL: usize = 2;
+/// The resources that every node has, as they are called in manifests.
+pub const BASIC: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
+
+/// An amount of each resource.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resources {
-    pub cpu: i64,
-    pub memory: i64,
-    pub ephemeral: i64,
-    /// Everything else, by name, such as devices and huge pages.
-    pub extended: BTreeMap<String, i64>,
+    pub basic: [i64; BASIC.len()],
+    /// Everything else, such as devices and huge pages, in the order of names.
+    pub extended: Vec<(Arc<str>, i64)>,
 }
 
 impl Resources {
@@ -27,16 +33,22 @@ impl Resources {
         let mut all = Self::default();
         for (name, quantity) in list.into_iter().flatten() {
             match name.as_str() {
-                "cpu" => all.cpu = thousandths(quantity),
-                "memory" => all.memory = whole(quantity),
-                "ephemeral-storage" => all.ephemeral = whole(quantity),
+                "cpu" => all.basic[CPU] = thousandths(quantity),
+                "memory" => all.basic[MEMORY] = whole(quantity),
+                "ephemeral-storage" => all.basic[EPHEMERAL] = whole(quantity),
                 "pods" => {}
-                _ => {
-                    all.extended.insert(name.clone(), whole(quantity));
-                }
+                _ => all.extended.push((name.as_str().into(), whole(quantity))),
             }
         }
         all
+    }
+
+    /// An amount of something that not every node has.
+    #[must_use]
+    pub fn extended(&self, name: &str) -> i64 {
+        self.extended
+            .binary_search_by(|(other, _)| (**other).cmp(name))
+            .map_or(0, |at| self.extended[at].1)
     }
 
     pub fn add(&mut self, other: &Self) {
@@ -52,12 +64,17 @@ impl Resources {
     }
 
     fn combine(&mut self, other: &Self, how: impl Fn(i64, i64) -> i64) {
-        self.cpu = how(self.cpu, other.cpu);
-        self.memory = how(self.memory, other.memory);
-        self.ephemeral = how(self.ephemeral, other.ephemeral);
+        for (own, amount) in self.basic.iter_mut().zip(other.basic) {
+            *own = how(*own, amount);
+        }
         for (name, amount) in &other.extended {
-            let own = self.extended.entry(name.clone()).or_insert(0);
-            *own = how(*own, *amount);
+            match self.extended.binary_search_by(|(own, _)| own.cmp(name)) {
+                Ok(at) => self.extended[at].1 = how(self.extended[at].1, *amount),
+                Err(at) => self.extended.insert(at, (name.clone(), how(0, *amount))),
+            }
+        }
+        if self.extended.iter().any(|(_, amount)| *amount == 0) {
+            self.extended.retain(|(_, amount)| *amount != 0);
         }
     }
 }
@@ -86,8 +103,8 @@ impl HostPort {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Request {
     pub resources: Resources,
-    /// CPU and memory as they count in scores.
-    pub scored: (i64, i64),
+    /// CPU and memory as they count where nodes are compared by how full they are.
+    pub scored: [i64; 2],
     pub ports: Vec<HostPort>,
 }
 
@@ -96,49 +113,79 @@ impl Request {
     /// both, as they run beside what comes after them.
     #[must_use]
     pub fn of(spec: &PodSpec) -> Self {
-        let mut running = Resources::default();
-        let mut scored = (0, 0);
-        for container in &spec.containers {
-            let own = requests(container);
-            scored.0 += if own.cpu == 0 { SCORED_CPU } else { own.cpu };
-            scored.1 += if own.memory == 0 { SCORED_MEMORY } else { own.memory };
-            running.add(&own);
-        }
-        let mut sidecars = Resources::default();
-        let mut peak = Resources::default();
-        for init in spec.init_containers.iter().flatten() {
-            let own = requests(init);
-            if init.restart_policy.as_deref() == Some("Always") {
-                sidecars.add(&own);
-                running.add(&own);
-                peak.max(&sidecars);
-            } else {
-                let mut beside = sidecars.clone();
-                beside.add(&own);
-                peak.max(&beside);
+        let scored = effective(spec, |container| {
+            let mut own = requests(container);
+            let said = |name: &str| {
+                let resources = container.resources.as_ref();
+                let lists = resources.map(|it| [it.requests.as_ref(), it.limits.as_ref()]);
+                lists
+                    .into_iter()
+                    .flatten()
+                    .flatten()
+                    .any(|list| list.contains_key(name))
+            };
+            if !said("cpu") {
+                own.basic[CPU] = SCORED_CPU;
             }
-        }
-        running.max(&peak);
-        running.add(&Resources::of(spec.overhead.as_ref()));
-        let all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-        let host_network = spec.host_network == Some(true);
-        let ports = all
-            .flat_map(|container| container.ports.iter().flatten())
-            .filter_map(|port| {
-                let on_host = port.host_port.or(host_network.then_some(port.container_port))?;
-                (on_host > 0).then(|| HostPort {
-                    port: on_host,
-                    protocol: port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()),
-                    address: port.host_ip.clone().unwrap_or_default(),
-                })
-            })
-            .collect();
+            if !said("memory") {
+                own.basic[MEMORY] = SCORED_MEMORY;
+            }
+            own
+        });
         Self {
-            scored: (scored.0.max(running.cpu), scored.1.max(running.memory)),
-            resources: running,
-            ports,
+            resources: effective(spec, requests),
+            scored: [scored.basic[CPU], scored.basic[MEMORY]],
+            ports: host_ports(spec),
         }
     }
+}
+
+fn effective(spec: &PodSpec, of: impl Fn(&Container) -> Resources) -> Resources {
+    let mut running = Resources::default();
+    for container in &spec.containers {
+        running.add(&of(container));
+    }
+    let mut sidecars = Resources::default();
+    let mut peak = Resources::default();
+    for init in spec.init_containers.iter().flatten() {
+        let own = of(init);
+        if init.restart_policy.as_deref() == Some("Always") {
+            sidecars.add(&own);
+            running.add(&own);
+            peak.max(&sidecars);
+        } else {
+            let mut beside = sidecars.clone();
+            beside.add(&own);
+            peak.max(&beside);
+        }
+    }
+    running.max(&peak);
+    running.add(&Resources::of(spec.overhead.as_ref()));
+    running
+}
+
+fn host_ports(spec: &PodSpec) -> Vec<HostPort> {
+    let sidecars = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .filter(|init| init.restart_policy.as_deref() == Some("Always"));
+    let host_network = spec.host_network == Some(true);
+    let ports = spec
+        .containers
+        .iter()
+        .chain(sidecars)
+        .flat_map(|container| container.ports.iter().flatten());
+    ports
+        .filter_map(|port| {
+            let on_host = port.host_port.or(host_network.then_some(port.container_port))?;
+            (on_host > 0).then(|| HostPort {
+                port: on_host,
+                protocol: port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()),
+                address: port.host_ip.clone().unwrap_or_default(),
+            })
+        })
+        .collect()
 }
 
 /// Requests of a container; a limit without a request counts as one.

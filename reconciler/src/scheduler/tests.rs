@@ -1,351 +1,269 @@
-use k8s_openapi::api::core::v1::{Taint, Toleration};
-use proptest::prelude::*;
-use schemas::{Key, Kind};
+//! Tests of the scheduler: tables for each rule, and the fast way against a slow and obvious one.
+
+mod affinity;
+mod preemption;
+mod properties;
+mod reference;
+mod rooms;
+mod spread;
+mod waiting;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use schemas::{Key, Kind, Now, Object};
 use serde_json::{Value, json};
+use store::Op;
 
-use super::*;
-use crate::{plan::Step, simulation::start};
-use cluster::Cluster;
+use super::{
+    cluster::Cluster,
+    desk::{self, Desk, News},
+    node::Facts,
+    plan,
+};
+use crate::{
+    plan::{Plan, Step},
+    pods,
+    simulation::start,
+};
 
-fn node(name: &str, cpu: &str, more: Value) -> Object {
-    let mut value = json!({
-        "apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "uid": name, "labels": {"kubernetes.io/hostname": name}},
-        "spec": {},
+/// A cluster as a map: what a plan writes is applied at once, as the store would, and the scheduler's
+/// copy is told of it.
+pub(super) struct Place {
+    pub(super) desk: Desk,
+    pub(super) objects: BTreeMap<Key, Arc<Object>>,
+    pub(super) now: Now,
+    version: u64,
+    created: i64,
+}
+
+impl Place {
+    pub(super) fn new() -> Self {
+        Self {
+            desk: Desk::seeded(1),
+            objects: BTreeMap::new(),
+            now: start(),
+            version: 0,
+            created: 0,
+        }
+    }
+
+    /// A place with these nodes.
+    pub(super) fn with(nodes: impl IntoIterator<Item = Value>) -> Self {
+        let mut place = Self::new();
+        nodes.into_iter().for_each(|node| place.put(node));
+        place
+    }
+
+    pub(super) fn put(&mut self, mut value: Value) {
+        let name = value["metadata"]["name"].as_str().expect("it has one").to_owned();
+        if value["metadata"]["uid"].is_null() {
+            value["metadata"]["uid"] = format!("uid-{name}").into();
+        }
+        if value["kind"] == "Pod" && value["metadata"]["creationTimestamp"].is_null() {
+            // Each pod is made a second later, so that their order is plain.
+            self.created += 1;
+            let at = jiff::Timestamp::from_second(1_700_000_000 + self.created).expect("a time");
+            value["metadata"]["creationTimestamp"] = at.to_string().into();
+        }
+        let object = Object::from_value(value).expect("it is valid");
+        self.store(object);
+    }
+
+    fn store(&mut self, mut object: Object) {
+        self.version += 1;
+        object.version = self.version;
+        let object = Arc::new(object);
+        self.objects.insert(object.key(), object.clone());
+        self.desk.tell(news(&object));
+    }
+
+    pub(super) fn remove(&mut self, kind: Kind, name: &str) {
+        let key = self
+            .objects
+            .keys()
+            .find(|key| key.kind == kind && &*key.name == name)
+            .cloned()
+            .unwrap_or_else(|| panic!("{kind} {name} is not there"));
+        self.remove_key(&key);
+    }
+
+    fn remove_key(&mut self, key: &Key) {
+        if let Some(object) = self.objects.remove(key) {
+            self.desk.tell(match key.kind {
+                Kind::Node => News::Node(key.name.clone(), None),
+                _ => News::Object(key.clone(), object.uid(), None),
+            });
+        }
+    }
+
+    /// Changes an object's JSON.
+    pub(super) fn edit(&mut self, kind: Kind, name: &str, edit: impl FnOnce(&mut Value)) {
+        let mut value = self.get(kind, name).to_value();
+        edit(&mut value);
+        self.store(Object::from_value(value).expect("it is valid"));
+    }
+
+    pub(super) fn get(&self, kind: Kind, name: &str) -> Arc<Object> {
+        let mut all = self.objects.values();
+        let found = all.find(|object| object.kind == kind && object.name() == name);
+        found.unwrap_or_else(|| panic!("{kind} {name} is not there")).clone()
+    }
+
+    pub(super) fn all(&self, kind: Kind) -> Vec<Arc<Object>> {
+        let all = self.objects.values().filter(|object| object.kind == kind);
+        all.cloned().collect()
+    }
+
+    /// Makes a plan without carrying it out.
+    pub(super) fn look(&mut self) -> Option<Plan> {
+        let mut cluster = self.desk.take(self.now.monotonic)?;
+        let plan = plan(&mut cluster, self.now);
+        self.desk.put_back(cluster);
+        Some(plan)
+    }
+
+    /// Makes a plan and carries it out; an empty one where there is nothing to decide.
+    pub(super) fn run(&mut self) -> Plan {
+        let Some(mut cluster) = self.desk.take(self.now.monotonic) else {
+            return Plan::default();
+        };
+        let plan = plan(&mut cluster, self.now);
+        self.apply(&plan);
+        self.desk.put_back(cluster);
+        if let Some(cluster) = self.desk.cluster_mut() {
+            cluster.check_classes();
+        }
+        plan
+    }
+
+    /// Runs until nothing is left to decide now.
+    pub(super) fn settle(&mut self) {
+        for _ in 0..100 {
+            if !self.desk.has_work(self.now.monotonic) {
+                return;
+            }
+            self.run();
+        }
+        panic!("it does not settle");
+    }
+
+    pub(super) fn wait(&mut self, seconds: u64) {
+        self.now = self.now.after(Duration::from_secs(seconds));
+    }
+
+    fn apply(&mut self, plan: &Plan) {
+        for write in plan.steps.iter().flat_map(|step| match step {
+            Step::Write { writes, .. } => writes.as_slice(),
+            _ => &[],
+        }) {
+            let key = match &write.op {
+                Op::Create(object) | Op::Replace(object) | Op::Retire { object, .. } => object.key(),
+                Op::Status { key, .. } | Op::Bind { key, .. } | Op::Remove { key } => key.clone(),
+            };
+            let old = self.objects.get(&key).unwrap_or_else(|| panic!("{key} is not there"));
+            assert_eq!(write.version, Some(old.version), "{key}");
+            let mut new = Object::clone(old);
+            match &write.op {
+                Op::Status { status, .. } => new.status = Some(status.clone()),
+                Op::Bind { node, status, .. } => {
+                    assert!(new.node.is_none(), "{key} is bound already");
+                    new.node = Some(node.clone());
+                    new.status = status.clone();
+                }
+                Op::Retire { object, status } => {
+                    new = object.clone();
+                    new.status = Some(status.clone());
+                }
+                Op::Remove { .. } => {
+                    self.remove_key(&key);
+                    continue;
+                }
+                Op::Create(_) | Op::Replace(_) => panic!("the scheduler makes and changes nothing"),
+            }
+            self.store(new);
+        }
+    }
+
+    /// The node of a pod.
+    pub(super) fn node_of(&self, pod: &str) -> Option<String> {
+        self.get(Kind::Pod, pod).node.as_deref().map(str::to_owned)
+    }
+
+    /// Why a pod waits.
+    pub(super) fn why(&self, pod: &str) -> String {
+        let pod = self.get(Kind::Pod, pod);
+        let said = pods::condition(&pod, "PodScheduled").filter(|it| it["status"] == "False");
+        said.and_then(|it| it["message"].as_str().map(str::to_owned))
+            .unwrap_or_default()
+    }
+
+    /// How many pods each node has, by the node's name.
+    pub(super) fn counts(&self) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for pod in self.all(Kind::Pod) {
+            if let Some(node) = &pod.node {
+                *counts.entry(node.to_string()).or_insert(0) += 1;
+            }
+        }
+        counts
+    }
+
+    pub(super) fn cluster(&self) -> &Cluster {
+        self.desk.cluster().expect("it is here")
+    }
+}
+
+/// What the index tells of an object.
+fn news(object: &Arc<Object>) -> News {
+    match object.kind {
+        Kind::Node => News::Node(object.name().into(), Some(Arc::new(Facts::of(object)))),
+        _ => News::Object(object.key(), object.uid(), Some(object.clone())),
+    }
+}
+
+/// A node with CPUs and 8 GiB, in a zone.
+pub(super) fn node(name: &str, cpu: &str, zone: &str) -> Value {
+    let mut labels = json!({"kubernetes.io/hostname": name});
+    if !zone.is_empty() {
+        labels["topology.kubernetes.io/zone"] = zone.into();
+    }
+    json!({
+        "apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}, "spec": {},
         "status": {
             "allocatable": {"cpu": cpu, "memory": "8Gi", "pods": "10", "ephemeral-storage": "10Gi"},
             "conditions": [{"type": "Ready", "status": "True"}],
         },
-    });
-    for (path, part) in more.as_object().into_iter().flatten() {
-        let (parent, field) = path.rsplit_once('/').expect("a path");
-        value.pointer_mut(parent).expect("it is there")[field] = part.clone();
-    }
-    Object::from_value(value).expect("it is valid")
+    })
 }
 
-fn pod(name: &str, spec: Value) -> Arc<Object> {
+/// A pod with one container and these labels and fields of its spec.
+pub(super) fn pod(name: &str, labels: Value, spec: Value) -> Value {
     let mut value = json!({
-        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "a", "uid": name},
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "namespace": "a", "labels": labels},
         "spec": {"containers": [{"name": "c", "image": "i"}]}, "status": {"phase": "Pending"},
     });
     for (field, part) in spec.as_object().into_iter().flatten() {
         value["spec"][field] = part.clone();
     }
-    Arc::new(Object::from_value(value).expect("it is valid"))
+    value
 }
 
-fn asks(name: &str, requests: Value) -> Arc<Object> {
-    pod(
-        name,
-        json!({"containers": [{"name": "c", "image": "i", "resources": {"requests": requests}}]}),
-    )
+/// A pod that asks for resources.
+pub(super) fn asks(name: &str, requests: Value) -> Value {
+    let containers = json!([{"name": "c", "image": "i", "resources": {"requests": requests}}]);
+    pod(name, json!({}), json!({"containers": containers}))
 }
 
-fn world(nodes: &[Object], pods: Vec<Arc<Object>>) -> World {
-    let mut cluster = Cluster::default();
-    for node in nodes {
-        cluster.put_node(node.name(), Some(node));
-    }
-    World {
-        nodes: cluster.nodes(),
-        pods,
-        no_node_yet: false,
-    }
+/// The same, bound and running.
+pub(super) fn on(node: &str, mut pod: Value) -> Value {
+    pod["spec"]["nodeName"] = node.into();
+    pod["status"]["phase"] = "Running".into();
+    pod
 }
 
-/// Pod → node.
-fn binds(plan: &Plan) -> Vec<(String, String)> {
-    let writes = plan.steps.iter().flat_map(|step| match step {
-        Step::Write { writes, .. } => writes.as_slice(),
-        _ => &[],
-    });
-    let mut binds: Vec<_> = writes
-        .filter_map(|write| match &write.op {
-            Op::Bind { key, node, .. } => Some((key.name.to_string(), node.to_string())),
-            _ => None,
-        })
-        .collect();
-    binds.sort();
-    binds
-}
-
-fn why(plan: &Plan) -> String {
-    plan.waiting
-        .first()
-        .map(|(_, reason)| reason.message.clone())
-        .unwrap_or_default()
-}
-
+/// Which kinds the scheduler hears of is what the index tells it.
 #[test]
-fn what_does_not_fit_says_why_by_reason_and_count() {
-    let taint = json!([{"key": "dedicated", "value": "db", "effect": "NoSchedule"}]);
-    let nodes = [
-        node("a", "1", json!({})),
-        node("b", "1", json!({})),
-        node("c", "8", json!({"/spec/unschedulable": true})),
-        node("d", "8", json!({"/spec/taints": taint})),
-        node("e", "8", json!({"/status/conditions": []})),
-    ];
-    let table = [
-        (
-            asks("p", json!({"cpu": "2"})),
-            "0/5 nodes are available: 2 Insufficient cpu, 1 node(s) had untolerated taint {dedicated: db}, \
-             1 node(s) had untolerated taint {node.kubernetes.io/not-ready: }, 1 node(s) were unschedulable.",
-        ),
-        (
-            pod("p", json!({"nodeSelector": {"disk": "ssd"}})),
-            "0/5 nodes are available: 2 node(s) didn't match Pod's node affinity/selector, \
-             1 node(s) had untolerated taint {dedicated: db}, \
-             1 node(s) had untolerated taint {node.kubernetes.io/not-ready: }, 1 node(s) were unschedulable.",
-        ),
-    ];
-    for (pod, expected) in table {
-        let plan = plan(&world(&nodes, vec![pod]), start());
-        assert_eq!(why(&plan), expected);
-        assert!(binds(&plan).is_empty());
-        assert!(
-            plan.notes
-                .iter()
-                .any(|note| note.reason == "FailedScheduling" && note.warning)
-        );
-    }
-    assert_eq!(
-        why(&plan(&world(&[], vec![pod("p", json!({}))]), start())),
-        "no nodes available to schedule pods"
-    );
-    let warned = |no_node_yet| {
-        let world = World {
-            no_node_yet,
-            ..world(&[], vec![pod("p", json!({}))])
-        };
-        let plan = plan(&world, start());
-        (plan.steps.len(), plan.notes.len())
-    };
-    assert_eq!(warned(false), (1, 1), "the nodes have gone");
-    assert_eq!(
-        warned(true),
-        (1, 0),
-        "the first node is yet to come: the condition is enough"
-    );
-    let one = [node("a", "1", json!({}))];
-    let table = [
-        (asks("p", json!({"memory": "9Gi"})), "Insufficient memory"),
-        (
-            asks("p", json!({"ephemeral-storage": "11Gi"})),
-            "Insufficient ephemeral-storage",
-        ),
-        (
-            asks("p", json!({"example.com/gpu": "1"})),
-            "Insufficient example.com/gpu",
-        ),
-    ];
-    for (pod, expected) in table {
-        assert_eq!(
-            why(&plan(&world(&one, vec![pod]), start())),
-            format!("0/1 nodes are available: 1 {expected}.")
-        );
-    }
-}
-
-#[test]
-fn a_plan_that_said_why_is_empty_the_next_time() {
-    let nodes = [node("a", "1", json!({}))];
-    let first = plan(&world(&nodes, vec![asks("p", json!({"cpu": "2"}))]), start());
-    let Some(Step::Write { writes, .. }) = first.steps.first() else {
-        panic!("it writes")
-    };
-    let Op::Status { status, .. } = &writes[0].op else {
-        panic!("a status")
-    };
-    let mut said = Object::clone(&asks("p", json!({"cpu": "2"})));
-    said.status = Some(status.clone());
-    let second = plan(&world(&nodes, vec![Arc::new(said)]), start());
-    assert!(second.is_empty() && second.notes.is_empty());
-}
-
-#[test]
-fn pods_spread_and_fill_up() {
-    let nodes = [
-        node("a", "2", json!({})),
-        node("b", "2", json!({})),
-        node("c", "2", json!({})),
-    ];
-    let pods: Vec<_> = (0..7).map(|at| asks(&format!("p{at}"), json!({"cpu": "1"}))).collect();
-    let plan = plan(&world(&nodes, pods), start());
-    let binds = binds(&plan);
-    for name in ["a", "b", "c"] {
-        assert_eq!(binds.iter().filter(|(_, node)| node == name).count(), 2, "{binds:?}");
-    }
-    assert_eq!(why(&plan), "0/3 nodes are available: 3 Insufficient cpu.");
-}
-
-#[test]
-fn host_ports_clash_by_address_and_protocol() {
-    let nodes = [node("a", "2", json!({}))];
-    let on = |name: &str, port: Value| {
-        pod(
-            name,
-            json!({"containers": [{"name": "c", "image": "i", "ports": [port]}]}),
-        )
-    };
-    let one = on("one", json!({"containerPort": 80, "hostPort": 80}));
-    let plan = |second| plan(&world(&nodes, vec![one.clone(), second]), start());
-    let same = plan(on(
-        "two",
-        json!({"containerPort": 81, "hostPort": 80, "hostIP": "127.0.0.1"}),
-    ));
-    assert_eq!(
-        why(&same),
-        "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports."
-    );
-    assert_eq!(
-        binds(&plan(on(
-            "two",
-            json!({"containerPort": 80, "hostPort": 80, "protocol": "UDP"})
-        )))
-        .len(),
-        2
-    );
-    assert_eq!(
-        binds(&plan(on("two", json!({"containerPort": 80, "hostPort": 81})))).len(),
-        2
-    );
-}
-
-#[test]
-fn the_effective_request_is_that_of_the_design() {
-    let spec = |containers: Value, init: Value| -> PodSpec {
-        let with = |list: Value| -> Value {
-            let list = list.as_array().cloned().unwrap_or_default();
-            let each = list.into_iter().map(|item| {
-                let mut container = json!({"name": "c", "resources": {"requests": {"cpu": item["cpu"]}}});
-                if item["side"] == true {
-                    container["restartPolicy"] = "Always".into();
-                }
-                container
-            });
-            each.collect()
-        };
-        serde_json::from_value(json!({"containers": with(containers), "initContainers": with(init)}))
-            .expect("it is valid")
-    };
-    let table = [
-        (json!([{"cpu": "1"}, {"cpu": "500m"}]), json!([]), 1500),
-        (json!([{"cpu": "1"}]), json!([{"cpu": "3"}, {"cpu": "2"}]), 3000),
-        (json!([{"cpu": "1"}]), json!([{"cpu": "1", "side": true}]), 2000),
-        (
-            json!([{"cpu": "1"}]),
-            json!([{"cpu": "1", "side": true}, {"cpu": "3"}]),
-            4000,
-        ),
-        (
-            json!([{"cpu": "1"}]),
-            json!([{"cpu": "3"}, {"cpu": "1", "side": true}]),
-            3000,
-        ),
-    ];
-    for (containers, init, cpu) in table {
-        let request = Request::of(&spec(containers.clone(), init.clone()));
-        assert_eq!(request.resources.cpu, cpu, "{containers} {init}");
-    }
-}
-
-#[test]
-fn tolerations_match_as_documented() {
-    let taint = |value: Option<&str>, effect: &str| Taint {
-        key: "k".to_owned(),
-        value: value.map(str::to_owned),
-        effect: effect.to_owned(),
-        time_added: None,
-    };
-    let toleration = |value: Value| -> Toleration { serde_json::from_value(value).expect("it is valid") };
-    let table = [
-        (
-            json!({"key": "k", "operator": "Exists"}),
-            taint(Some("v"), "NoSchedule"),
-            true,
-        ),
-        (json!({"operator": "Exists"}), taint(Some("v"), "NoExecute"), true),
-        (json!({"key": "k", "value": "v"}), taint(Some("v"), "NoSchedule"), true),
-        (json!({"key": "k", "value": "w"}), taint(Some("v"), "NoSchedule"), false),
-        (
-            json!({"key": "k", "operator": "Exists", "effect": "NoExecute"}),
-            taint(None, "NoSchedule"),
-            false,
-        ),
-        (
-            json!({"key": "other", "operator": "Exists"}),
-            taint(None, "NoSchedule"),
-            false,
-        ),
-    ];
-    for (own, taint, expected) in table {
-        assert_eq!(filter::matches(&toleration(own.clone()), &taint), expected, "{own}");
-    }
-}
-
-#[test]
-fn the_copy_follows_pods_through_their_lives() {
-    let mut cluster = Cluster::default();
-    let key = Key::namespaced(Kind::Pod, "a", "p");
-    let waiting = asks("p", json!({"cpu": "1"}));
-    let uid = waiting.uid();
-    cluster.put_node("n", Some(&node("n", "2", json!({}))));
-    assert!(!cluster.put_pod(&key, &uid, Some(&waiting)));
-    assert_eq!(cluster.pending().len(), 1);
-    let mut bound = Object::clone(&waiting);
-    bound.node = Some("n".into());
-    cluster.put_pod(&key, &uid, Some(&Arc::new(bound.clone())));
-    assert!(cluster.pending().is_empty());
-    assert_eq!(cluster.nodes()[0].1.resources.cpu, 1000);
-    bound.status = Some(json!({"phase": "Succeeded"}).into());
-    assert!(
-        cluster.put_pod(&key, &uid, Some(&Arc::new(bound))),
-        "it gives its room back"
-    );
-    assert_eq!(cluster.nodes()[0].1, Used::default());
-    assert!(!cluster.put_pod(&key, &uid, None));
-}
-
-#[test]
-fn many_nodes_are_decided_quickly() {
-    let nodes: Vec<_> = (0..5_000).map(|at| node(&format!("n{at}"), "4", json!({}))).collect();
-    let pods: Vec<_> = (0..5_000)
-        .map(|at| asks(&format!("p{at}"), json!({"cpu": "1"})))
-        .collect();
-    let world = world(&nodes, pods);
-    let began = std::time::Instant::now();
-    let plan = plan(&world, start());
-    let took = began.elapsed();
-    assert_eq!(binds(&plan).len(), 5_000);
-    assert!(
-        took.as_secs() < 5,
-        "5,000 pods on 5,000 nodes took {took:?} in a debug build"
-    );
-}
-
-proptest! {
-    /// No node is ever given more than it has, and what is left over fits nowhere.
-    #[test]
-    fn nothing_is_overcommitted(cpus in prop::collection::vec(1i64..9, 1..8), asked in prop::collection::vec(1i64..5, 1..60)) {
-        let nodes: Vec<_> = cpus.iter().enumerate().map(|(at, cpu)| node(&format!("n{at}"), &cpu.to_string(), json!({}))).collect();
-        let pods: Vec<_> = asked.iter().enumerate().map(|(at, cpu)| asks(&format!("p{at:02}"), json!({"cpu": cpu.to_string()}))).collect();
-        let plan = plan(&world(&nodes, pods), start());
-        let mut left = cpus.clone();
-        let mut placed = vec![false; asked.len()];
-        for (pod, node) in binds(&plan) {
-            let pod: usize = pod[1..].parse().expect("a number");
-            let node: usize = node[1..].parse().expect("a number");
-            left[node] -= asked[pod];
-            placed[pod] = true;
-        }
-        prop_assert!(left.iter().all(|left| *left >= 0), "{left:?}");
-        for (at, asked) in asked.iter().enumerate().filter(|(at, _)| !placed[*at]) {
-            let full = binds(&plan).iter().fold(vec![0; cpus.len()], |mut count, (_, node)| {
-                count[node[1..].parse::<usize>().expect("a number")] += 1;
-                count
-            });
-            prop_assert!(left.iter().zip(full).all(|(left, count)| left < asked || count == 10), "pod {at}");
-        }
-    }
+fn the_scheduler_hears_of_pods_after_what_they_are_read_with() {
+    assert_eq!(desk::KINDS.last(), Some(&Kind::Pod));
 }

@@ -558,7 +558,7 @@ fn only_its_own(plan: &Plan) {
                 }
                 Op::Status { key, .. } => assert_eq!(key.kind, Kind::StatefulSet),
                 Op::Remove { key } => assert!(key.kind != Kind::PersistentVolumeClaim && key.name.starts_with("db-")),
-                Op::Bind { .. } => panic!("it binds nothing"),
+                Op::Bind { .. } | Op::Retire { .. } => panic!("it neither binds nor retires"),
             }
         }
     }

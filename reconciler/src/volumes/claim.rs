@@ -13,7 +13,7 @@ use crate::{
     owners,
     plan::{Plan, replace_of, status_of},
     pods::blank,
-    scheduler::cluster::Facts,
+    scheduler::node::Facts,
 };
 
 /// What is looked at for one claim.

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaimSpec, PersistentVolumeSpec
 use schemas::{Object, quantity::Quantity, selector::Selector, storage};
 
 use super::claim::holder;
-use crate::scheduler::{cluster::Facts, filter};
+use crate::scheduler::{filter, node::Facts};
 
 /// How much is asked for or there.
 fn amount(value: Option<&str>) -> Option<Quantity> {

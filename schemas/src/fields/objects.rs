@@ -45,6 +45,16 @@ pub(super) const SECRET: &[Field] = &[
     implemented("immutable", "Forbids any change of the data."),
 ];
 
+pub(super) const PRIORITY_CLASS: &[Field] = &[
+    implemented("value", "The priority of its pods: the higher, the more important."),
+    implemented("globalDefault", "Pods that name no class are of this one."),
+    implemented(
+        "preemptionPolicy",
+        "PreemptLowerPriority, the default, or Never: whether less important pods may have to go.",
+    ),
+    implemented("description", "When to use it, for people."),
+];
+
 pub(super) const TEMPLATE: &[Field] = &[
     implemented("", "What the pods are made from. A change of it starts a rollout."),
     implemented("metadata", "Labels and annotations of the pods."),

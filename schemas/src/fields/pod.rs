@@ -46,7 +46,10 @@ pub(super) const SPEC: &[Field] = &[
         "Sets variables with the addresses of the namespace's services.",
     ),
     harmless("schedulerName", "There is one scheduler."),
-    harmless("preemptionPolicy", "No pod is preempted yet."),
+    implemented(
+        "preemptionPolicy",
+        "Whether less important pods may have to go for it; comes from its class of priority.",
+    ),
     implemented("volumes", "Directories and files that containers can mount."),
     implemented("volumes[*].name", "The name by which containers mount it."),
     implemented(
@@ -111,20 +114,21 @@ pub(super) const SPEC: &[Field] = &[
         "affinity.nodeAffinity",
         "Rules for the labels of the node, required or preferred.",
     ),
-    ignored(
-        "affinity.podAffinity",
-        "pods are placed without regard to each other; use nodeAffinity",
-        &[],
-    ),
-    ignored(
+    implemented("affinity.podAffinity", "Pods to be near, required or preferred."),
+    implemented(
         "affinity.podAntiAffinity",
-        "pods are placed without regard to each other; use nodeAffinity",
-        &[],
+        "Pods to keep away from, required or preferred.",
     ),
-    ignored("topologySpreadConstraints", "pods are spread by load alone", &[]),
+    implemented(
+        "topologySpreadConstraints",
+        "How evenly pods are spread over hosts, zones or other domains.",
+    ),
     ignored("activeDeadlineSeconds", "the pod may run longer", &[]),
-    ignored("priorityClassName", "pods are scheduled in the order they come", &[]),
-    implemented("priority", "Pods with a higher priority are placed first."),
+    implemented(
+        "priorityClassName",
+        "The PriorityClass: more important pods are placed first, and less important ones make room for them.",
+    ),
+    implemented("priority", "The number of its class; no other can be given."),
     implemented(
         "readinessGates",
         "Conditions that must be true, too, for the pod to be ready.",

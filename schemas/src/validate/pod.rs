@@ -5,8 +5,9 @@ use std::collections::{BTreeSet, HashSet};
 use super::{
     container::{self, Pod, Role},
     finding::{Fault, Findings},
-    meta::{is_dns_label, label_selector, labels_map},
+    meta::{is_dns_label, labels_map},
     path::At,
+    scheduling,
 };
 use crate::{
     Kind,
@@ -93,13 +94,7 @@ pub(super) fn check<'v>(spec: &At<'_, 'v>, rules: &Rules<'v>, findings: &mut Fin
             }
         }
     }
-    for constraint in spec.items("topologySpreadConstraints") {
-        findings.in_range(&constraint, "maxSkew", 1..=i64::MAX);
-        findings.in_range(&constraint, "minDomains", 1..=i64::MAX);
-        if let Some(selector) = constraint.get("labelSelector") {
-            label_selector(&selector, findings);
-        }
-    }
+    scheduling::check(spec, findings);
     if let Some(context) = spec.get("securityContext") {
         for key in ["runAsUser", "runAsGroup", "fsGroup"] {
             findings.in_range(&context, key, 0..=i64::from(i32::MAX));

@@ -7,17 +7,41 @@ use super::{
     meta::label_selector,
     path::At,
 };
-use crate::{Kind, storage};
+use crate::{Kind, priority::BUILT_IN, storage};
 
 pub(super) fn check(kind: Kind, object: &At<'_, '_>, findings: &mut Findings) {
     match kind {
         Kind::Role | Kind::ClusterRole => rules(kind, object, findings),
         Kind::RoleBinding | Kind::ClusterRoleBinding => binding(kind, object, findings),
         Kind::PriorityClass => {
-            findings.in_range(object, "value", i64::from(i32::MIN)..=1_000_000_000);
+            priority_class(object, findings);
         }
         Kind::StorageClass => class(object, findings),
         _ => with_spec(kind, object, findings),
+    }
+}
+
+/// Names that begin with `system-` belong to the classes that are there anyway.
+fn priority_class(object: &At<'_, '_>, findings: &mut Findings) {
+    let name = object.value.pointer("/metadata/name").and_then(|name| name.as_str());
+    let built_in = BUILT_IN.iter().find(|(built_in, _)| Some(*built_in) == name);
+    match built_in {
+        Some((_, value)) => {
+            if object.int("value").is_some_and(|given| given != i64::from(*value))
+                && let Some(field) = object.get("value")
+            {
+                findings.invalid(&field, format!("must be {value}: this class is built in"));
+            }
+        }
+        None => {
+            findings.in_range(object, "value", i64::from(i32::MIN)..=1_000_000_000);
+            if name.is_some_and(|name| name.starts_with("system-"))
+                && let Some(meta) = object.get("metadata")
+                && let Some(field) = meta.get("name")
+            {
+                findings.invalid(&field, "begins with system-, which only built-in classes may");
+            }
+        }
     }
 }
 

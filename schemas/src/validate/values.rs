@@ -17,6 +17,7 @@ const PREEMPTION: &[&str] = &["PreemptLowerPriority", "Never"];
 const ROLLING_OR_ON_DELETE: &[&str] = &["RollingUpdate", "OnDelete"];
 const MODES: &[&str] = &["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"];
 const VOLUME_MODES: &[&str] = &["Filesystem", "Block"];
+const INCLUSION: &[&str] = &["Honor", "Ignore"];
 const EFFECTS: &[&str] = &["", "NoSchedule", "PreferNoSchedule", "NoExecute"];
 
 pub(crate) const CHOICES: &[Choice] = &[
@@ -100,6 +101,8 @@ pub(crate) const CHOICES: &[Choice] = &[
     choice("core.v1.Taint", "effect", EFFECTS),
     choice("core.v1.Toleration", "effect", EFFECTS),
     choice("core.v1.Toleration", "operator", &["Exists", "Equal"]),
+    choice("core.v1.TopologySpreadConstraint", "nodeAffinityPolicy", INCLUSION),
+    choice("core.v1.TopologySpreadConstraint", "nodeTaintsPolicy", INCLUSION),
     choice(
         "core.v1.TopologySpreadConstraint",
         "whenUnsatisfiable",

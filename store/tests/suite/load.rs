@@ -57,7 +57,7 @@ pub(crate) async fn random_writes_survive_a_restart(log: Arc<dyn Log>) {
                     let name = format!("p{}", dice.roll(6));
                     let mut object = pod(&name, &format!("i{}", dice.roll(3)));
                     object.meta.annotations = Some([("n".to_owned(), dice.roll(3).to_string())].into());
-                    Write::new(match dice.roll(8) {
+                    Write::new(match dice.roll(9) {
                         0 | 1 => Op::Create(object),
                         2 | 3 => Op::Replace(object),
                         4 | 5 => Op::Status {
@@ -68,6 +68,10 @@ pub(crate) async fn random_writes_survive_a_restart(log: Arc<dyn Log>) {
                             key: key(&name),
                             node: format!("n{}", dice.roll(3)).as_str().into(),
                             status: (dice.roll(2) == 0).then(|| status("Pending")),
+                        },
+                        7 => Op::Retire {
+                            object,
+                            status: status(&dice.roll(4).to_string()),
                         },
                         _ => Op::Remove { key: key(&name) },
                     })

@@ -361,11 +361,6 @@ fn what_is_not_acted_on_is_a_warning() {
         ),
         (
             "spec:\n      containers",
-            "spec:\n      affinity: {podAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 1, podAffinityTerm: {topologyKey: a}}]}}\n      containers",
-            "use nodeAffinity",
-        ),
-        (
-            "spec:\n      containers",
             "spec:\n      setHostnameAsFQDN: true\n      containers",
             "the short one",
         ),
