@@ -207,7 +207,7 @@ pub static KINDS: &[KindInfo] = &[
         status: false,
         generation: false,
         in_all: false,
-        support: Support::Stored,
+        support: Support::Acted,
     },
     KindInfo {
         kind: Kind::Endpoints,
@@ -285,7 +285,7 @@ pub static KINDS: &[KindInfo] = &[
         status: false,
         generation: false,
         in_all: false,
-        support: Support::Stored,
+        support: Support::Acted,
     },
     KindInfo {
         kind: Kind::ReplicaSet,
