@@ -458,7 +458,12 @@ impl Driver {
         let key = &works.first()?.key;
         let keys = || works.iter().map(|work| work.key.clone()).collect::<Vec<Key>>();
         Some(match controller {
-            Controller::Namespaces => World::Namespace(observe::namespace(&view, &self.index, key)),
+            Controller::Namespaces => World::Namespace(observe::namespace(
+                &view,
+                &self.index,
+                key,
+                self.options.root_ca.as_ref(),
+            )),
             Controller::Release => World::Release(observe::release(&self.store, &view, &mut self.index, &keys(), now)),
             Controller::Deployments => World::Deployment(observe::deployment(&view, &self.index, key)?),
             Controller::ReplicaSets => {

@@ -61,6 +61,8 @@ pub struct Options {
     pub seed: u64,
     /// How often everything is looked at although nothing changed.
     pub full_look: Duration,
+    /// The certificate of the cluster's authority, for pods; none: they get none.
+    pub root_ca: Option<Arc<str>>,
 }
 
 impl Default for Options {
@@ -68,6 +70,7 @@ impl Default for Options {
         Self {
             seed: rand::random(),
             full_look: Duration::from_secs(300),
+            root_ca: None,
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use schemas::{Body, Key, Kind, Meta, Now, Object, Shared, apply, defaulting, labels};
+use schemas::{Body, Key, Kind, Meta, Now, Object, Shared, admission, apply, defaulting, labels};
 use serde_json::{Value, json};
 use store::{Class, Op, Write};
 
@@ -28,6 +28,16 @@ pub struct World {
     pub manifests: Manifests,
     /// At most [`AT_ONCE`] objects; none of them means that it is empty.
     pub contents: Vec<Arc<Object>>,
+    pub lacks: Lacks,
+}
+
+/// What every namespace has, as far as this one lacks it.
+#[derive(Clone, Debug, Default)]
+pub struct Lacks {
+    /// The account `default`.
+    pub account: bool,
+    /// The authority's certificate, and the ConfigMap in its place that holds another one.
+    pub root_ca: Option<(Arc<str>, Option<Arc<Object>>)>,
 }
 
 /// What the newest revision says of a namespace.
@@ -56,7 +66,17 @@ pub fn is_companion(object: &Object) -> bool {
     matches!(
         object.kind,
         Kind::Event | Kind::Lease | Kind::Endpoints | Kind::EndpointSlice
-    ) || (object.kind == Kind::ServiceAccount && object.name() == DEFAULT && !release::is_managed(object))
+    ) || (is_fixture(&object.key()) && !release::is_managed(object))
+}
+
+/// Whether every namespace has one of this name: the account `default`, and the authority's certificate.
+#[must_use]
+pub fn is_fixture(key: &Key) -> bool {
+    match key.kind {
+        Kind::ServiceAccount => &*key.name == admission::DEFAULT_ACCOUNT,
+        Kind::ConfigMap => &*key.name == admission::ROOT_CA,
+        _ => false,
+    }
 }
 
 /// Makes `default`; empties and removes what is being deleted.
@@ -71,6 +91,7 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
         return plan;
     };
     if !namespace.is_deleting() {
+        furnish(&mut plan, world, now, ids);
         leave_to_itself(&mut plan, world, namespace, now);
         return plan;
     }
@@ -110,6 +131,73 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
     }
     plan.writes(Class::Controller, "deleting the contents of a namespace", writes);
     plan
+}
+
+/// Puts in what every namespace has.
+fn furnish(plan: &mut Plan, world: &World, now: Now, ids: &mut Ids) {
+    let leaves = world.manifests == Manifests::Nothing
+        && world.namespace.as_ref().is_some_and(|namespace| is_implicit(namespace))
+        && world.contents.is_empty()
+        && *world.name != *DEFAULT;
+    if leaves {
+        return;
+    }
+    if world.lacks.account {
+        let create = Write::new(Op::Create(account(&world.name, now, ids)));
+        plan.write(Class::Controller, "making the default account of a namespace", create);
+    }
+    if let Some((pem, live)) = &world.lacks.root_ca {
+        let write = match live {
+            None => Write::new(Op::Create(root_ca(&world.name, pem, now, ids))),
+            Some(live) => {
+                let mut object = Object::clone(live);
+                object.body = root_ca_body(pem);
+                replace_of(live, object)
+            }
+        };
+        plan.write(
+            Class::Controller,
+            "telling a namespace the authority's certificate",
+            write,
+        );
+    }
+}
+
+/// The account `default` of a namespace.
+#[must_use]
+pub fn account(namespace: &str, now: Now, ids: &mut Ids) -> Object {
+    let key = Key::namespaced(Kind::ServiceAccount, namespace, admission::DEFAULT_ACCOUNT);
+    made(&key, Body::new(serde_json::Map::new()), now, ids)
+}
+
+fn root_ca(namespace: &str, pem: &str, now: Now, ids: &mut Ids) -> Object {
+    let key = Key::namespaced(Kind::ConfigMap, namespace, admission::ROOT_CA);
+    made(&key, root_ca_body(pem), now, ids)
+}
+
+/// The content of the ConfigMap with the authority's certificate.
+#[must_use]
+pub(crate) fn root_ca_body(pem: &str) -> Arc<Body> {
+    let mut body = serde_json::Map::new();
+    body.insert("data".to_owned(), json!({"ca.crt": pem}));
+    Body::new(body)
+}
+
+fn made(key: &Key, body: Arc<Body>, now: Now, ids: &mut Ids) -> Object {
+    Object {
+        kind: key.kind,
+        meta: Shared::new(Meta {
+            name: Some(key.name.clone()),
+            namespace: key.namespace.clone(),
+            uid: Some(ids.uid().0),
+            creation_timestamp: Some(Time(now.wall)),
+            ..Meta::default()
+        }),
+        body,
+        node: None,
+        status: None,
+        version: 0,
+    }
 }
 
 /// What becomes of a namespace that no manifest declares.

@@ -13,7 +13,7 @@ use std::{
 
 use rustc_hash::FxHashSet;
 use schemas::{
-    Key, Kind, Now, Object, Part, Uid, Unit,
+    Key, Kind, Now, Object, Part, Uid, Unit, admission,
     kind::KINDS,
     labels,
     storage::{goes_with, volume_of},
@@ -32,7 +32,7 @@ pub(crate) use storage::volumes;
 pub(crate) use workloads::{daemon_set, stateful_set};
 
 /// One namespace.
-pub(crate) fn namespace(view: &View<'_>, index: &Index, key: &Key) -> namespace::World {
+pub(crate) fn namespace(view: &View<'_>, index: &Index, key: &Key, root_ca: Option<&Arc<str>>) -> namespace::World {
     let namespace = view.get(key).cloned();
     let desired = &index.desired;
     let manifests = if desired.commit.is_none() || desired.source_error.is_some() {
@@ -56,7 +56,17 @@ pub(crate) fn namespace(view: &View<'_>, index: &Index, key: &Key) -> namespace:
             contents.extend(counted.take(room).cloned());
         }
     }
+    let fixture = |kind, name| view.get(&Key::namespaced(kind, &key.name, name));
+    let lacks = namespace::Lacks {
+        account: fixture(Kind::ServiceAccount, admission::DEFAULT_ACCOUNT).is_none(),
+        root_ca: root_ca.and_then(|pem| {
+            let live = fixture(Kind::ConfigMap, admission::ROOT_CA);
+            let same = live.is_some_and(|live| live.body.hash() == namespace::root_ca_body(pem).hash());
+            (!same).then(|| (pem.clone(), live.cloned()))
+        }),
+    };
     namespace::World {
+        lacks,
         name: key.name.clone(),
         namespace,
         manifests,

@@ -67,6 +67,13 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
         .map(|row| row.key.name.clone())
         .collect();
     let mut made = BTreeSet::new();
+    // A new namespace has its account at once, so that no pod of the same plan is refused.
+    let account = |space: &str, writes: &mut Vec<Write>, ids: &mut Ids| {
+        let account = namespace::account(space, now, ids);
+        if !world.desired.rows.contains_key(&account.key()) {
+            writes.push(Write::new(store::Op::Create(account)));
+        }
+    };
     let mut forget: Vec<&Key> = world
         .finished
         .keys()
@@ -113,6 +120,7 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
                     let message = format!("made because manifests use the namespace {space} and none declares it");
                     plan.note(SOURCE, &namespace, "NamespaceCreated", message);
                     writes.push(Write::new(store::Op::Create(namespace)));
+                    account(space, &mut writes, ids);
                     made.insert(space.clone());
                 }
             }
@@ -125,6 +133,9 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
                         forget.push(key);
                     }
                     writes.push(write);
+                    if row.key.kind == Kind::Namespace {
+                        account(&row.key.name, &mut writes, ids);
+                    }
                 }
                 Err(reason) => plan.waiting.push((row.key.clone(), reason)),
             },

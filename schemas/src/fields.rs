@@ -152,6 +152,8 @@ fn parts(kind: Kind) -> Vec<Part> {
         Kind::PersistentVolume => parts.push(part(storage::VOLUME)),
         Kind::StorageClass => parts.push(part(storage::CLASS)),
         Kind::ResourceQuota => parts.push(part(accounts::QUOTA)),
+        Kind::LimitRange => parts.push(part(accounts::RANGE)),
+        Kind::ServiceAccount => parts.push(part(accounts::ACCOUNT)),
         Kind::StatefulSet => {
             workload_parts(workloads::STATEFUL_SET, &mut parts);
             parts.push(Part {

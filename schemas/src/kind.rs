@@ -221,7 +221,7 @@ pub static KINDS: &[KindInfo] = &[
         status: false,
         generation: false,
         in_all: false,
-        support: Support::Stored,
+        support: Support::Acted,
     },
     KindInfo {
         kind: Kind::Endpoints,
@@ -299,7 +299,7 @@ pub static KINDS: &[KindInfo] = &[
         status: false,
         generation: false,
         in_all: false,
-        support: Support::Stored,
+        support: Support::Acted,
     },
     KindInfo {
         kind: Kind::ReplicaSet,

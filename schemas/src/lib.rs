@@ -2,6 +2,7 @@
 //!
 //! Nothing here does I/O, reads a clock or spawns anything; time and ids come in as arguments.
 
+pub mod admission;
 pub mod apply;
 mod cow;
 pub mod defaulting;

@@ -9,6 +9,7 @@ use schemas::{Key, Kind, Object, Packed, Uid};
 
 use crate::{
     Op, Write, WriteError,
+    admission::Admission,
     copy::{Entry, Objects},
     intern::Interner,
     quota::{Ledger, is_of_quota},
@@ -41,6 +42,9 @@ pub struct Row {
 pub(crate) struct Judge<'a> {
     objects: &'a Objects,
     interner: &'a mut Interner,
+    admission: Option<&'a mut Admission>,
+    /// Ranges of limits that the batch wrote.
+    ranges: Vec<Key>,
     /// What the batch did so far; None: removed.
     done: FxHashMap<Key, Option<Entry>>,
     /// Uids that the batch took (true) or freed (false).
@@ -52,11 +56,13 @@ pub(crate) struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
-    pub(crate) fn new(objects: &'a Objects, interner: &'a mut Interner) -> Self {
+    pub(crate) fn new(objects: &'a Objects, interner: &'a mut Interner, admission: Option<&'a mut Admission>) -> Self {
         Self {
             version: objects.version(),
             objects,
             interner,
+            admission,
+            ranges: Vec::new(),
             done: FxHashMap::default(),
             uids: FxHashMap::default(),
             ledgers: FxHashMap::default(),
@@ -152,6 +158,7 @@ impl<'a> Judge<'a> {
         if taken {
             return Err(invalid(key, format!("the uid {uid} belongs to another object")));
         }
+        self.admit(&key, &mut object)?;
         self.within_quotas(&key, None, &object)?;
         let generation = object.kind.info().generation.then_some(1);
         if object.meta.generation != generation {
@@ -167,6 +174,46 @@ impl<'a> Judge<'a> {
         };
         self.uids.insert(uid, true);
         Ok(self.accept(key, id, None, object, touched))
+    }
+
+    /// Makes of a new object what the accounts and the ranges of limits of its namespace say.
+    fn admit(&mut self, key: &Key, object: &mut Object) -> Result<(), WriteError> {
+        let (Some(space), true) = (&key.namespace, schemas::admission::concerns(key.kind)) else {
+            return Ok(());
+        };
+        if self.admission.is_none() {
+            return Ok(());
+        }
+        let account = match key.kind {
+            Kind::Pod => self.current(&schemas::admission::account_of(object)),
+            _ => None,
+        };
+        let account = account.map(|entry| entry.object);
+        let mut ranges: Vec<Key> = self
+            .objects
+            .list(Kind::LimitRange, Some(space), None)
+            .map(|it| it.key())
+            .collect();
+        ranges.extend(
+            self.ranges
+                .iter()
+                .filter(|range| range.namespace.as_ref() == Some(space))
+                .cloned(),
+        );
+        ranges.sort();
+        ranges.dedup();
+        let ranges: Vec<_> = ranges
+            .iter()
+            .filter_map(|range| Some(self.current(range)?.object))
+            .collect();
+        let Some(admission) = &mut self.admission else {
+            return Ok(());
+        };
+        let admitted = admission.admit(space, object, account.as_ref(), &ranges);
+        admitted.map_err(|reason| WriteError::Forbidden {
+            key: key.clone(),
+            reason,
+        })
     }
 
     /// Replaces an object; its status stays unless one is given.
@@ -331,6 +378,9 @@ impl<'a> Judge<'a> {
     }
 
     fn book(&mut self, key: &Key, old: Option<&Object>, new: Option<&Arc<Object>>) {
+        if key.kind == Kind::LimitRange {
+            self.ranges.push(key.clone());
+        }
         let Some(space) = &key.namespace else { return };
         if is_of_quota(key.kind, old, new.map(|new| &**new)) {
             let there = self.objects.in_namespace(space);

@@ -4,6 +4,7 @@
 //! [`log::Log`] makes batches durable. Postgres is one log, memory is the other; above that seam the
 //! code is the same.
 
+mod admission;
 mod ask;
 mod clock;
 mod copy;
@@ -100,6 +101,9 @@ pub struct Options {
     /// A file beside the database that says how far it had come: a database that was put back to an
     /// older state while no server ran is found out by it, and becomes a new incarnation.
     pub watermark: Option<PathBuf>,
+    /// Holds new pods and claims to the accounts and the ranges of limits of their namespaces. Off where
+    /// nothing makes the accounts.
+    pub admission: bool,
 }
 
 impl Default for Options {
@@ -110,6 +114,7 @@ impl Default for Options {
             ring: RingLimits::default(),
             retention: Retention::default(),
             watermark: None,
+            admission: false,
         }
     }
 }
@@ -153,6 +158,7 @@ impl Store {
             ring,
             retention,
             watermark,
+            admission,
         } = options;
         let now = clock.now();
         let mut loaded = log.take_office(ring.max_rows).await?;
@@ -186,6 +192,7 @@ impl Store {
             shared: shared.clone(),
             standpoint: standpoint.clone(),
             interner,
+            admission: admission.then(Default::default),
             staging: Staging::default(),
             epoch,
             batch,

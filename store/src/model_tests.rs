@@ -199,7 +199,7 @@ fn judge(
     interner: &mut Interner,
     batch: &[Toss],
 ) -> (Vec<Row>, Vec<Result<Arc<Object>, WriteError>>) {
-    let mut judge = Judge::new(objects, interner);
+    let mut judge = Judge::new(objects, interner, None);
     let answers = batch.iter().map(|toss| judge.judge(toss.write())).collect();
     (judge.finish(), answers)
 }

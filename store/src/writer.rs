@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Change, Unavailable,
+    admission::Admission,
     ask::judge_note,
     intern::Interner,
     judge::{Judge, Row},
@@ -29,6 +30,7 @@ pub(crate) struct Writer {
     pub(crate) shared: Arc<Shared>,
     pub(crate) standpoint: Arc<Standpoint>,
     pub(crate) interner: Interner,
+    pub(crate) admission: Option<Admission>,
     pub(crate) staging: Staging,
     pub(crate) epoch: u64,
     pub(crate) batch: u64,
@@ -147,7 +149,7 @@ impl Writer {
     fn judge<'a>(&mut self, units: impl Iterator<Item = &'a What>, now: Now) -> (Batch, Vec<Outcome>) {
         let state = self.shared.read();
         let known = self.shared.notes.read();
-        let mut judge = Judge::new(&state.objects, &mut self.interner);
+        let mut judge = Judge::new(&state.objects, &mut self.interner, self.admission.as_mut());
         let mut notes = Vec::new();
         let outcomes = units
             .map(|unit| match unit {

@@ -134,3 +134,60 @@ fn counted_all(store: &Store) -> Vec<Option<Vec<Quantity>>> {
     let quotas = store.list(Kind::ResourceQuota, Some("shop")).items;
     quotas.iter().map(|quota| counted(store, quota.name())).collect()
 }
+
+#[tokio::test]
+async fn new_pods_are_held_to_the_accounts_and_ranges_of_their_namespace() {
+    let options = store::Options {
+        admission: true,
+        ..store::Options::default()
+    };
+    let log = Arc::new(MemoryLog::default());
+    let store = Store::open_with(log, options).await.expect("opens");
+    let account = object("ServiceAccount", "default", json!(null));
+    let range = object(
+        "LimitRange",
+        "r",
+        json!({"limits": [{"type": "Container", "defaultRequest": {"cpu": "100m"}, "max": {"cpu": "1"}, "default": {"cpu": "1"}}]}),
+    );
+    let create = |object: Object| Write::new(Op::Create(object));
+    let mut plain = pod("plain", "");
+    plain.status = Some(json!({"phase": "Pending", "qosClass": "BestEffort"}).into());
+    let like = |name: &str| {
+        let mut like = plain.clone();
+        like.meta.name = Some(name.into());
+        like.meta.uid = Some(name.into());
+        create(like)
+    };
+    // What comes earlier in the batch counts.
+    let writes = vec![
+        like("early"),
+        create(account),
+        like("bare"),
+        create(range.clone()),
+        like("plain"),
+        create(pod("large", "2")),
+    ];
+    let answers = store.write(Class::Controller, writes).await;
+    let said = answers[0].as_ref().expect_err("there is no account").to_string();
+    assert_eq!(
+        said,
+        "pods \"early\" is forbidden: error looking up service account shop/default: serviceaccount \"default\" not found"
+    );
+    let cpu = |at: usize| {
+        answers[at].as_ref().expect("made").body.part().value()["spec"]["containers"][0]["resources"].clone()
+    };
+    assert_eq!(cpu(2), json!({}));
+    assert_eq!(cpu(4), json!({"limits": {"cpu": "1"}, "requests": {"cpu": "100m"}}));
+    let quality = answers[4].as_ref().expect("made").status_value().unwrap_or_default();
+    assert_eq!(quality["qosClass"], "Burstable");
+    let said = answers[5].as_ref().expect_err("too large").to_string();
+    assert_eq!(
+        said,
+        "pods \"large\" is forbidden: maximum cpu usage per Container is 1, but request is 2"
+    );
+    // Without the range, the same body is let in as it is.
+    let gone = Write::new(Op::Remove { key: range.key() });
+    let answers = store.write(Class::Controller, vec![gone, like("again")]).await;
+    let again = answers[1].as_ref().expect("made").body.part().value();
+    assert_eq!(again["spec"]["containers"][0]["resources"], json!({}));
+}

@@ -163,6 +163,12 @@ impl Index {
                 add(Controller::Quotas, quota.key());
             }
         }
+        if namespace::is_fixture(key)
+            && (new.is_none() || key.kind == Kind::ConfigMap)
+            && let Some(space) = &key.namespace
+        {
+            add(Controller::Namespaces, namespace::key(space));
+        }
         // A namespace in deletion waits for its last object, and so does one that nobody declares.
         if new.is_none()
             && let Some(space) = &key.namespace

@@ -13,6 +13,7 @@ fn look_by(sim: &mut Simulation, name: &str, manifests: Manifests) -> Plan {
         manifests,
         contents: inside.cloned().collect(),
         namespace,
+        lacks: Lacks::default(),
     };
     let plan = plan(&world, sim.now, &mut sim.ids);
     sim.apply(&plan);
@@ -124,4 +125,51 @@ fn a_namespace_without_its_manifest_loses_what_that_declared_and_stays_for_those
     );
     assert!(is_implicit(&after) && !release::is_managed(&after));
     assert!(look_by(&mut sim, "a", Manifests::Use).is_empty());
+}
+
+#[test]
+fn a_namespace_gets_what_it_lacks_and_one_that_goes_does_not() {
+    let mut sim = Simulation::new();
+    let namespace = sim.put(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a"}}));
+    let mut world = World {
+        name: "a".into(),
+        namespace: Some(namespace),
+        lacks: Lacks {
+            account: true,
+            root_ca: Some(("pem".into(), None)),
+        },
+        ..World::default()
+    };
+    let furnished = plan(&world, sim.now, &mut sim.ids);
+    sim.apply(&furnished);
+    assert!(is_companion(&sim.get(Kind::ServiceAccount, "default")));
+    let told = sim.get(Kind::ConfigMap, admission::ROOT_CA);
+    assert_eq!(told.body.part().value(), json!({"data": {"ca.crt": "pem"}}));
+    world.lacks = Lacks {
+        account: false,
+        root_ca: Some(("new".into(), Some(told))),
+    };
+    let renewed = plan(&world, sim.now, &mut sim.ids);
+    sim.apply(&renewed);
+    let told = sim.get(Kind::ConfigMap, admission::ROOT_CA);
+    assert_eq!(told.body.part().value(), json!({"data": {"ca.crt": "new"}}));
+
+    let going = implicit("b", sim.now, &mut sim.ids);
+    let world = World {
+        name: "b".into(),
+        namespace: Some(sim.put(going.to_value())),
+        manifests: Manifests::Nothing,
+        lacks: Lacks {
+            account: true,
+            root_ca: None,
+        },
+        ..World::default()
+    };
+    let plan = plan(&world, sim.now, &mut sim.ids);
+    sim.apply(&plan);
+    assert!(
+        !sim.all(Kind::ServiceAccount)
+            .iter()
+            .any(|account| account.namespace() == "b")
+    );
 }

@@ -52,6 +52,7 @@ impl Cluster {
         let clock = Arc::new(Shifted::default());
         let options = store::Options {
             clock: clock.clone(),
+            admission: true,
             ..store::Options::default()
         };
         let store = Store::open_with(Arc::new(MemoryLog::default()), options)

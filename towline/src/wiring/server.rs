@@ -125,7 +125,10 @@ pub(crate) async fn start(args: &ServerArgs, shutdown: &CancellationToken) -> an
         store.clone(),
         clock.clone(),
         work.clone(),
-        reconciler::Options::default(),
+        reconciler::Options {
+            root_ca: Some(authority.ca_pem().into()),
+            ..reconciler::Options::default()
+        },
     )
     .await;
 
@@ -184,6 +187,7 @@ async fn open_store(
         clock,
         // So that a database that was restored while no server ran is noticed as set back.
         watermark: Some(data_dir.join("watermark")),
+        admission: true,
         ..store::Options::default()
     };
     if let Some(settings) = database {
