@@ -28,6 +28,7 @@ pub mod quantity;
 pub mod quota;
 pub mod replaced;
 pub mod report;
+pub mod restore;
 pub mod rollout;
 pub mod schedule;
 pub mod selector;

@@ -16,4 +16,5 @@ mod kubectl_old;
 mod metrics;
 mod pods;
 mod push;
+mod rollback;
 mod webhooks;
