@@ -16,5 +16,6 @@ mod kubectl_old;
 mod metrics;
 mod pods;
 mod push;
+mod revert;
 mod rollback;
 mod webhooks;
