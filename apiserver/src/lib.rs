@@ -45,6 +45,7 @@ mod push_hooks;
 pub mod query;
 mod read;
 mod reviews;
+mod rollback;
 mod scale;
 mod select;
 pub mod server;

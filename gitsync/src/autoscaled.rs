@@ -86,6 +86,7 @@ impl Autoscaled {
                     "spec.replicas belongs to {autoscaler}: the number here counts only when the object is made, and no \
                      sync puts it back; remove the line"
                 ),
+                untold: 0,
             })
         })
     }

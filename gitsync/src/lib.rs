@@ -23,6 +23,8 @@ mod plan;
 mod preview;
 mod remote;
 mod rendered;
+mod restore;
+mod revert;
 mod revise;
 mod source;
 mod status;
@@ -47,6 +49,7 @@ pub use offline::{OfflineError, Validated, validate};
 pub use options::{Credentials, Options, Source, SourceSyntax, StatusOptions};
 pub use plan::{Declaration, Plan, Updated};
 pub use preview::PlanError;
+pub use restore::{Entangled, RestoreError};
 
 use parsed::Cache;
 use rendered::Rendered;
@@ -163,7 +166,8 @@ impl GitSync {
             conditions: watch::Sender::new(Conditions::default()),
         });
         tokio::spawn(look::run(shared.clone(), shutdown.clone()));
-        tokio::spawn(status::run(shared.clone(), shutdown));
+        tokio::spawn(status::run(shared.clone(), shutdown.clone()));
+        tokio::spawn(revert::run(shared.clone(), shutdown));
         Ok(Self { shared })
     }
 

@@ -17,6 +17,8 @@ mod kubectl_old;
 mod metrics;
 mod pods;
 mod push;
+mod revert;
+mod rollback;
 mod volumes;
 mod webhooks;
 mod workloads;
