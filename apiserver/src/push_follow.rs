@@ -256,7 +256,14 @@ impl Follower {
                 || !unit.removing.is_empty()
                 || unit.objects.count(Outcome::Progressing) > 0
         });
-        if moving {
+        // What waits for something that failed waits for a new commit.
+        let gated: usize = counted.iter().map(|(_, unit)| unit.objects.gated()).sum();
+        let progressing: usize = counted
+            .iter()
+            .map(|(_, unit)| unit.objects.count(Outcome::Progressing))
+            .sum();
+        let stuck = worst == Outcome::Failed && gated > 0 && gated == progressing;
+        if moving && !stuck {
             return (lines, None);
         }
         // An unrelated history, or a source that broke meanwhile, holds what it would delete.

@@ -54,6 +54,7 @@ fn report(commit: &str, outcome: Outcome, status: Value, reason: &str, of_other:
             position: None,
             status,
             stale: false,
+            gated: false,
         };
         let report = UnitReport {
             commit: commit.into(),
@@ -172,6 +173,27 @@ fn a_push_ends_by_its_own_units_and_a_sync_by_all() {
             "{mine:?} {others:?}"
         );
     }
+}
+
+#[test]
+fn what_waits_for_something_that_failed_ends_as_failed() {
+    let (before, after) = (Before::of(desired(1, OLD, OLD)), desired(2, NEW, NEW));
+    let mut waiting = report(NEW, Outcome::Failed, Value::Null, "", Outcome::Progressing);
+    let mut follower = Follower::of_sync(NEW.into(), before.clone(), 0);
+    assert_eq!(follower.look(&after, Some(&waiting), three).1, None, "something moves");
+    for unit in waiting.units.values_mut() {
+        let gated: Vec<_> = unit.objects.iter().map(|(key, it)| (key.clone(), it.clone())).collect();
+        for (key, it) in gated.into_iter().filter(|(_, it)| it.outcome == Outcome::Progressing) {
+            let it = schemas::report::ObjectReport {
+                gated: true,
+                ..schemas::report::ObjectReport::clone(&it)
+            };
+            unit.objects.insert(key, it);
+        }
+    }
+    let mut follower = Follower::of_sync(NEW.into(), before, 0);
+    let end = follower.look(&after, Some(&waiting), three).1;
+    assert_eq!(end, Some(End::Reached(Outcome::Failed)));
 }
 
 #[test]

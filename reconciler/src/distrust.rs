@@ -148,6 +148,7 @@ mod tests {
                 position: None,
                 status: Value::Null,
                 stale,
+                gated: false,
             };
             let found = given_up(&row(kind, Some("revert")), &report, now);
             assert_eq!(found.is_some(), failed, "{kind} {outcome:?} {reason}");

@@ -203,6 +203,7 @@ impl Tracker {
                 position: Some(position(row)),
                 status: Value::Null,
                 stale: true,
+                gated: false,
             }
         });
         if seen.revertible && seen.bad.is_none() {
@@ -263,6 +264,7 @@ impl Tracker {
                 position: Some(position(row)),
                 status: Value::Null,
                 stale: false,
+                gated: false,
             };
         }
         let (mut outcome, mut reason, cause) = match (&seen.trouble, &seen.live) {
@@ -290,6 +292,10 @@ impl Tracker {
                 match seen.settles.filter(|at| *at > now.monotonic) {
                     Some(at) if health.outcome == Outcome::Converged => {
                         plan.revisit.push((seen.key.clone(), at - now.monotonic));
+                        (Outcome::Progressing, SETTLING.to_owned(), None)
+                    }
+                    // Its status is a moment behind its pods: what it counts as available has ended.
+                    _ if health.outcome == Outcome::Converged && is_behind(live, &pods) => {
                         (Outcome::Progressing, SETTLING.to_owned(), None)
                     }
                     _ if health.outcome == Outcome::Failed => {
@@ -326,6 +332,11 @@ impl Tracker {
             position: Some(position(row)),
             status,
             stale: seen.released != Some(row.hash) || !observed,
+            gated: outcome == Outcome::Progressing
+                && seen
+                    .trouble
+                    .as_ref()
+                    .is_some_and(|trouble| matches!(trouble.word, waves::WAVE | waves::DEPENDS_ON)),
         }
     }
 
@@ -572,6 +583,13 @@ fn drop_times(value: &mut Value) {
     }
 }
 
+/// Whether one of the pods that a workload's status counts on is not ready itself: its status is a moment
+/// behind. Pods that ended for good do not count, and a Job's come to their end.
+fn is_behind(workload: &Object, pods: &[&Object]) -> bool {
+    let counts = |pod: &Object| !pod.is_deleting() && !pods::is_ready(pod) && !pods::is_finished(pod);
+    workload.kind != Kind::Job && pods.iter().any(|pod| counts(pod))
+}
+
 /// Whether the status is about the newest content, where the kind's status tells.
 fn is_observed(live: &Object) -> bool {
     let tells = matches!(
@@ -595,6 +613,7 @@ fn node_report(node: &Object) -> ObjectReport {
         position: None,
         status,
         stale: false,
+        gated: false,
     }
 }
 

@@ -101,6 +101,9 @@ pub struct ObjectReport {
     /// not observed it yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stale: bool,
+    /// It waits for a gate: for others to have been healthy.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gated: bool,
 }
 
 /// One unit in a report.

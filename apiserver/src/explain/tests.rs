@@ -291,6 +291,7 @@ fn a_workload_says_what_keeps_it_and_until_when() {
         position: None,
         status: Value::Null,
         stale: true,
+        gated: false,
     };
     let found = waiting::all(&seen(live(true, "")), Some(&report), Some("a.yaml:1:1: no"), now());
     let words: Vec<&str> = found.iter().map(|waiting| waiting.reason.as_str()).collect();

@@ -176,6 +176,7 @@ impl World {
                 }),
                 status: Value::Null,
                 stale: false,
+                gated: false,
             };
             if let Some(unit) = units.get_mut(&row.unit) {
                 unit.outcome = unit.outcome.max(object.outcome);

@@ -143,6 +143,7 @@ async fn a_clock_alone_is_not_worth_telling() {
         position: None,
         status: json!({"conditions": [{"type": "Ready", "status": ready, "lastHeartbeatTime": time}]}),
         stale: false,
+        gated: false,
     };
     report
         .nodes

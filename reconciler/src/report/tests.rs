@@ -340,7 +340,8 @@ fn web(ready: i32, container: Value, settles: Option<Duration>) -> Seen {
     it.live = Some(Arc::new(Object::from_value(live).expect("it is valid")));
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web-1", "namespace": "a", "uid": "p"},
-        "spec": {"containers": []}, "status": {"phase": "Running", "containerStatuses": [container]},
+        "spec": {"containers": []}, "status": {"phase": "Running", "containerStatuses": [container],
+            "conditions": [{"type": "Ready", "status": if ready > 0 { "True" } else { "False" }}]},
     });
     it.pods = vec![Arc::new(Object::from_value(pod).expect("it is valid"))];
     it.settles = settles;
@@ -409,6 +410,21 @@ fn what_is_told_of_a_failure_stays_while_it_is_the_same_one() {
     let done = web(1, container(20, json!({"running": {}})), None);
     let plan = tracker.look(&world(vec![done]), after(second + 16));
     assert_eq!(told(&plan).map(|told| told.0), Some(Outcome::Converged));
+}
+
+#[test]
+fn a_status_that_is_behind_its_pods_is_not_believed() {
+    let mut tracker = Tracker::default();
+    let ended = json!({"terminated": {"exitCode": 1, "reason": "Error"}});
+    let mut it = web(0, container(0, ended), None);
+    let mut live = it.live.as_deref().expect("it is there").to_value();
+    live["status"]["readyReplicas"] = 1.into();
+    live["status"]["availableReplicas"] = 1.into();
+    it.live = Some(Arc::new(Object::from_value(live).expect("it is valid")));
+    let plan = tracker.look(&world(vec![it]), after(0));
+    assert_eq!(told(&plan).map(|told| told.0), Some(Outcome::Progressing));
+    let marks = plan.steps.iter().any(|step| matches!(step, Step::MarkHealthy(_)));
+    assert!(!marks, "no gate opens");
 }
 
 #[test]

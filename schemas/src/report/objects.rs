@@ -17,6 +17,8 @@ pub struct Objects {
     /// Those that have not converged, the worst first.
     unsettled: SharedMap<(Reverse<Outcome>, Key), ()>,
     counts: [usize; Outcome::ALL.len()],
+    /// How many wait for a gate.
+    gated: usize,
 }
 
 impl Objects {
@@ -39,6 +41,7 @@ impl Objects {
         let report = report.into();
         let old = self.remove(&key);
         self.counts[report.outcome as usize] += 1;
+        self.gated += usize::from(report.gated);
         if report.outcome != Outcome::Converged {
             self.unsettled.insert((Reverse(report.outcome), key.clone()), ());
         }
@@ -49,6 +52,7 @@ impl Objects {
     pub fn remove(&mut self, key: &Key) -> Option<Arc<ObjectReport>> {
         let old = self.all.remove(key)?;
         self.counts[old.outcome as usize] -= 1;
+        self.gated -= usize::from(old.gated);
         self.unsettled.remove(&(Reverse(old.outcome), key.clone()));
         Some(old)
     }
@@ -66,6 +70,12 @@ impl Objects {
     #[must_use]
     pub fn count(&self, outcome: Outcome) -> usize {
         self.counts[outcome as usize]
+    }
+
+    /// How many wait for a gate, and for nothing else.
+    #[must_use]
+    pub fn gated(&self) -> usize {
+        self.gated
     }
 
     /// Those that have not converged, the worst first, and within an outcome in the order of keys.
@@ -154,6 +164,7 @@ mod tests {
             position: None,
             status: Value::Null,
             stale: false,
+            gated: false,
         }
     }
 
