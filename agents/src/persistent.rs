@@ -182,6 +182,7 @@ impl Agent {
         let shutdown = self.shutdown.clone();
         self.executions.spawn(async move {
             tokio::select! {
+                biased;
                 () = removal.run() => {}
                 () = shutdown.cancelled() => {}
             }

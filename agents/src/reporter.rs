@@ -84,17 +84,20 @@ impl Reporter {
         let mut jitter = Jitter::new(Duration::from_millis(100), Duration::from_secs(5));
         loop {
             tokio::select! {
+                biased;
                 () = admission.given() => {}
                 () = shutdown.cancelled() => return,
             }
             let batch = self.take();
             if batch.is_empty() {
                 tokio::select! {
+                    biased;
                     () = self.wake.notified() => continue,
                     () = shutdown.cancelled() => return,
                 }
             }
             let sent = tokio::select! {
+                biased;
                 sent = control.report(&batch) => sent,
                 () = shutdown.cancelled() => return,
             };
@@ -115,6 +118,7 @@ impl Reporter {
                     tracing::debug!(%error, "pod reports wait");
                     self.put_back(batch);
                     tokio::select! {
+                        biased;
                         () = tokio::time::sleep(jitter.next()) => {}
                         () = shutdown.cancelled() => return,
                     }
