@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
-.PHONY: help setup build demo demo-stop test lint fmt bench bench-scale schemas clean
+.PHONY: help setup build demo demo-stop test lint fmt bench bench-scale simulate schemas clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 14
@@ -40,6 +40,9 @@ bench: ## Measure against bare Docker, compose and Swarm, in one run
 	@scripts/setup bench
 	@$(MAKE) --no-print-directory build
 	@scripts/bench peers
+
+simulate: ## Run the whole cluster in memory under faults, SEEDS=n times (200), from seed FIRST=n (0) on
+	@SIMULATE_SEEDS=$(or $(SEEDS),200) SIMULATE_FIRST=$(or $(FIRST),0) cargo test -p tests --test simulation -- --nocapture seeds
 
 bench-scale: ## Measure with simulated nodes, by default 500, 1,500 and 5,000 (NODES=100 PODS=10 for less)
 	@scripts/setup bench

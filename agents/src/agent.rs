@@ -188,12 +188,14 @@ impl Agent {
             let monotonic = self.host.clock.now().monotonic;
             let next = self.timers.peek().map(|Reverse((at, _))| at.saturating_sub(monotonic));
             let message = tokio::select! {
-                message = inbox.recv() => message,
+                biased;
+                () = self.shutdown.cancelled() => None,
+                // What is due is taken off the timers, so that it keeps nobody waiting.
                 () = tokio::time::sleep(next.unwrap_or(Duration::from_secs(3600))) => {
                     self.due();
                     continue;
                 }
-                () = self.shutdown.cancelled() => None,
+                message = inbox.recv() => message,
             };
             let Some(message) = message else { break };
             self.take(message);

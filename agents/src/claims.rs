@@ -268,6 +268,7 @@ impl Agent {
             let mut jitter = Jitter::new(Duration::from_millis(200), Duration::from_secs(10));
             let told = loop {
                 let told = tokio::select! {
+                    biased;
                     told = control.fates(&missing) => told,
                     () = shutdown.cancelled() => return,
                 };
@@ -278,6 +279,7 @@ impl Agent {
                     Err(error) => tracing::debug!(%error, "a question about missing pods waits"),
                 }
                 tokio::select! {
+                    biased;
                     () = tokio::time::sleep(jitter.next()) => {}
                     () = shutdown.cancelled() => return,
                 }

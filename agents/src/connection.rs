@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     agent::Message,
+    chance,
     control::{ControlError, ControlPlane, Resume},
     sessions,
 };
@@ -44,7 +45,7 @@ impl Jitter {
     pub(crate) fn next(&mut self) -> Duration {
         let wait = self.next;
         self.next = (self.next * 2).min(self.most);
-        wait.mul_f64(0.5 + rand::random::<f64>() / 2.0)
+        wait.mul_f64(0.5 + chance::part() / 2.0)
     }
 }
 
@@ -145,6 +146,7 @@ impl Link {
 
     async fn pause(&self, wait: Duration) -> bool {
         tokio::select! {
+            biased;
             () = tokio::time::sleep(wait) => true,
             () = self.shutdown.cancelled() => false,
         }
@@ -183,12 +185,14 @@ impl Link {
             self.control.stream(resume.clone()).await
         };
         let mut frames = tokio::select! {
+            biased;
             opened = opened => opened?,
             () = self.shutdown.cancelled() => return Ok(()),
         };
         tracing::info!(node = &*self.registration.name, "connected to the server");
         loop {
             let frame = tokio::select! {
+                biased;
                 frame = frames.next() => frame,
                 () = self.shutdown.cancelled() => return Ok(()),
             };
@@ -207,16 +211,18 @@ impl Link {
     pub(crate) async fn beat(self: Arc<Self>) {
         loop {
             tokio::select! {
+                biased;
                 () = self.admission.given() => {}
                 () = self.shutdown.cancelled() => return,
             }
             let heartbeat = self.face.heartbeat();
             let had_status = heartbeat.status.is_some();
             let sent = tokio::select! {
+                biased;
                 sent = self.control.heartbeat(&heartbeat) => sent,
                 () = self.shutdown.cancelled() => return,
             };
-            let mut wait = HEARTBEAT.mul_f64(0.9 + rand::random::<f64>() / 10.0);
+            let mut wait = HEARTBEAT.mul_f64(0.9 + chance::part() / 10.0);
             if let Err(error) = sent {
                 tracing::debug!(%error, "a heartbeat did not arrive");
                 match error {
@@ -234,9 +240,10 @@ impl Link {
                 if had_status {
                     self.face.again();
                 }
-                wait = Duration::from_secs(1).mul_f64(0.5 + rand::random::<f64>());
+                wait = Duration::from_secs(1).mul_f64(0.5 + chance::part());
             }
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(wait) => {}
                 () = self.face.wake.notified() => {}
                 () = self.shutdown.cancelled() => return,
@@ -249,16 +256,19 @@ impl Link {
         let mut jitter = Jitter::new(Duration::from_millis(500), Duration::from_secs(10));
         loop {
             tokio::select! {
+                biased;
                 () = self.admission.given() => {}
                 () = self.shutdown.cancelled() => return,
             }
             let opened = tokio::select! {
+                biased;
                 opened = self.control.sessions() => opened,
                 () = self.shutdown.cancelled() => return,
             };
             match opened {
                 Ok(mut requests) => loop {
                     let request = tokio::select! {
+                        biased;
                         request = requests.next() => request,
                         () = self.shutdown.cancelled() => return,
                     };

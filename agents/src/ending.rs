@@ -24,6 +24,7 @@ impl<F: Fn(Update) + Send + Sync> Execution<F> {
         for wave in waves {
             let stops = wave.iter().map(|id| self.stop_one(id, began, grace, reason));
             let done = tokio::select! {
+                biased;
                 done = futures::future::join_all(stops) => done,
                 () = self.cancel.cancelled() => return Err(Failure::Cancelled),
             };

@@ -80,6 +80,7 @@ impl<F: Fn(Update) + Send + Sync> Execution<F> {
             if matches!(step.action, Action::Create { .. }) && permit.is_none() {
                 let host = self.host.clone();
                 tokio::select! {
+                    biased;
                     acquired = host.clone().acquire() => permit = acquired,
                     () = self.cancel.cancelled() => return End::Cancelled,
                 }
@@ -88,6 +89,7 @@ impl<F: Fn(Update) + Send + Sync> Execution<F> {
             if matches!(step.action, Action::Create { .. }) {
                 let host = self.host.clone();
                 tokio::select! {
+                    biased;
                     acquired = host.acquire_create() => creating = acquired,
                     () = self.cancel.cancelled() => return End::Cancelled,
                 }
@@ -187,6 +189,7 @@ impl<F: Fn(Update) + Send + Sync> Execution<F> {
             .find(|container| *container.name == *name && container.attempt == attempt);
         let Some(container) = known.cloned() else { return Ok(()) };
         let ran = tokio::select! {
+            biased;
             ran = hook::run(&self.host, &self.pod, &spec, &container.id, handler, Duration::from_secs(600)) => ran,
             () = self.cancel.cancelled() => return Err(Failure::Cancelled),
         };

@@ -10,6 +10,7 @@ use schemas::node::Identity;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    chance,
     connection::Jitter,
     control::{ControlError, ControlPlane},
 };
@@ -22,7 +23,7 @@ pub(crate) async fn find(
     machine_id: Option<String>,
     shutdown: &CancellationToken,
 ) -> Option<Arc<str>> {
-    let own: Arc<str> = uuid::Uuid::new_v4().to_string().into();
+    let own: Arc<str> = chance::id().into();
     let (Some(control), Some(machine_id)) = (control, machine_id) else {
         return Some(own);
     };
@@ -33,6 +34,7 @@ pub(crate) async fn find(
     let mut jitter = Jitter::new(Duration::from_millis(200), Duration::from_secs(10));
     loop {
         let answer = tokio::select! {
+            biased;
             answer = control.identify(&proposed) => answer,
             () = shutdown.cancelled() => return None,
         };
@@ -54,6 +56,7 @@ pub(crate) async fn find(
             Err(error) => tracing::debug!(%error, "waiting for the server to know who this agent is"),
         }
         tokio::select! {
+            biased;
             () = tokio::time::sleep(jitter.next()) => {}
             () = shutdown.cancelled() => return None,
         }

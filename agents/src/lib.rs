@@ -6,6 +6,7 @@
 
 mod agent;
 mod backoff;
+pub mod chance;
 mod claims;
 mod connection;
 mod docker;

@@ -69,6 +69,7 @@ impl<F: Fn(Update) + Send + Sync> Execution<F> {
             }
         };
         let pulled = tokio::select! {
+            biased;
             pulled = host.runtime.pull(reference, credentials, host.pull_idle, &progress) => pulled,
             () = self.cancel.cancelled() => return Err(Failure::Cancelled),
         };
@@ -335,6 +336,7 @@ impl<F: Fn(Update) + Send + Sync> Execution<F> {
         {
             tries += 1;
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(ADDRESS_PAUSE) => {}
                 () = self.cancel.cancelled() => return Err(Failure::Cancelled),
             }

@@ -189,6 +189,7 @@ impl Agent {
         let shutdown = self.shutdown.clone();
         self.executions.spawn(async move {
             tokio::select! {
+                biased;
                 () = removal.run() => {}
                 () = shutdown.cancelled() => {}
             }

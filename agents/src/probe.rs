@@ -79,6 +79,7 @@ pub(crate) async fn run(
         tell,
     };
     tokio::select! {
+        biased;
         () = prober.run(said.as_ref().is_some_and(|said| said.started == Some(true)), said.is_some_and(|said| said.ready)) => {}
         () = cancel.cancelled() => {}
     }

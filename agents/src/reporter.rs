@@ -86,6 +86,7 @@ impl Reporter {
         let mut alone = 0_usize;
         loop {
             tokio::select! {
+                biased;
                 () = admission.given() => {}
                 () = shutdown.cancelled() => return,
             }
@@ -93,11 +94,13 @@ impl Reporter {
             alone = alone.saturating_sub(1);
             if batch.is_empty() {
                 tokio::select! {
+                    biased;
                     () = self.wake.notified() => continue,
                     () = shutdown.cancelled() => return,
                 }
             }
             let sent = tokio::select! {
+                biased;
                 sent = control.report(&batch) => sent,
                 () = shutdown.cancelled() => return,
             };
@@ -132,6 +135,7 @@ impl Reporter {
                     tracing::debug!(%error, "pod reports wait");
                     self.put_back(batch);
                     tokio::select! {
+                        biased;
                         () = tokio::time::sleep(jitter.next()) => {}
                         () = shutdown.cancelled() => return,
                     }

@@ -71,17 +71,19 @@ struct Reading {
 impl Sampler {
     pub(crate) async fn run(self) {
         // Nodes that started together do not measure together.
-        let first = Instant::now() + INTERVAL.mul_f64(rand::random::<f64>());
+        let first = Instant::now() + INTERVAL.mul_f64(crate::chance::part());
         let mut tick = tokio::time::interval_at(first, INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut before: Option<Reading> = None;
         let mut told: Option<(Duration, Stats)> = None;
         loop {
             tokio::select! {
+                biased;
                 _ = tick.tick() => {}
                 () = self.shutdown.cancelled() => return,
             }
             let measured = tokio::select! {
+                biased;
                 measured = self.measure() => measured,
                 () = self.shutdown.cancelled() => return,
             };
@@ -103,6 +105,7 @@ impl Sampler {
                 continue;
             }
             let sent = tokio::select! {
+                biased;
                 sent = self.control.stats(&stats) => sent,
                 () = self.shutdown.cancelled() => return,
             };

@@ -37,6 +37,7 @@ pub(crate) async fn answer(link: Arc<Link>, host: Arc<Host>, request: SessionReq
         SessionRequest::Settle { id, uid, order } => (id, settle(&link, uid, order).await),
     };
     let sent = tokio::select! {
+        biased;
         sent = link.control.answer(&id, answer) => sent,
         () = link.shutdown.cancelled() => return,
     };

@@ -106,12 +106,14 @@ impl Watcher {
         let mut jitter = Jitter::new(Duration::from_millis(100), Duration::from_secs(2));
         while self.host.owner.get().is_none() {
             tokio::select! {
+                biased;
                 () = self.owner_known.notified() => {}
                 () = self.shutdown.cancelled() => return,
             }
         }
         loop {
             let ended = tokio::select! {
+                biased;
                 ended = self.once(&mut jitter) => ended,
                 () = self.shutdown.cancelled() => return,
             };
@@ -122,6 +124,7 @@ impl Watcher {
             }
             let _ = self.tell.send(Message::RuntimeAway);
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(jitter.next()) => {}
                 () = self.shutdown.cancelled() => return,
             }
@@ -147,6 +150,7 @@ impl Watcher {
                 }
             };
             tokio::select! {
+                biased;
                 event = events.next() => match event {
                     Some(event) => {
                         if event == RuntimeEvent::Images {

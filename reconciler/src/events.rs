@@ -12,6 +12,8 @@ use crate::{ids::Ids, plan::Plan, plan::replace_of};
 /// An object may have so many events told at once by one source, and one more each interval.
 const BURST: u32 = 25;
 const INTERVAL: Duration = Duration::from_secs(300);
+/// Allowances that are kept before the first sweep.
+const SWEEP: usize = 10_000;
 /// At most so many events are written in one look.
 const AT_ONCE: usize = 500;
 
@@ -20,8 +22,8 @@ const AT_ONCE: usize = 500;
 pub struct Pending {
     waiting: FxHashMap<Key, (EventSpec, u32)>,
     told: FxHashMap<(Key, String), (u32, Duration)>,
-    /// With so many allowances, those that are whole again are forgotten.
-    prune_at: usize,
+    /// What nobody tells of any more is swept when there is more than this.
+    sweep_at: usize,
 }
 
 /// Occurrences with what the store has of them.
@@ -53,11 +55,11 @@ impl Pending {
                 self.waiting.insert(key, (note, 1));
             }
         }
-        // Looking at all of them costs no more than it took to double them.
-        if self.told.len() > self.prune_at {
+        if self.told.len() > self.sweep_at.max(SWEEP) {
             self.told
                 .retain(|_, (_, since)| now.monotonic.saturating_sub(*since) < INTERVAL);
-            self.prune_at = (self.told.len() * 2).max(10_000);
+            // Twice what is left, so that a sweep costs no more than what came since the last one.
+            self.sweep_at = 2 * self.told.len();
         }
     }
 

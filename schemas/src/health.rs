@@ -14,7 +14,7 @@ use k8s_openapi::{
 };
 
 use crate::{
-    Kind, Object, ObjectError, Part,
+    Kind, Object, ObjectError, Packed, Part,
     kind::Support,
     node::UNCLAIMED,
     report::Outcome,
@@ -100,6 +100,9 @@ pub fn object_health(object: &Object, related: Related<'_>) -> Health {
 /// configuration, repeated crashes, or no node that fits.
 #[must_use]
 pub fn stalled_reason(pod: &Object) -> Option<Stalled> {
+    if !may_be_stalled(pod.status.as_ref()?) {
+        return None;
+    }
     let status: PodStatus = pod.status().ok()?;
     let unschedulable = status.conditions.iter().flatten().find(|condition| {
         condition.type_ == "PodScheduled"
@@ -115,6 +118,16 @@ pub fn stalled_reason(pod: &Object) -> Option<Stalled> {
     let init = status.init_container_statuses.iter().flatten();
     let main = status.container_statuses.iter().flatten();
     init.chain(main).find_map(stalled_container)
+}
+
+/// Whether anything waits at all: seen without unpacking the status, as most pods run.
+fn may_be_stalled(status: &Packed) -> bool {
+    let items = |list: &str| status.at(list).into_iter().flat_map(Part::items);
+    let unscheduled = |condition: Part<'_>| condition.has("type", "PodScheduled") && condition.has("status", "False");
+    let waits = |container: Part<'_>| container.at("state/waiting").is_some();
+    items("conditions").any(unscheduled)
+        || items("initContainerStatuses").any(waits)
+        || items("containerStatuses").any(waits)
 }
 
 fn stalled_container(container: &ContainerStatus) -> Option<Stalled> {
