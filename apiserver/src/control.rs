@@ -7,6 +7,7 @@
 //! | `GET plan?head=` | admin | what a ref would change |
 //! | `GET explain?kind=&name=&namespace=` | admin | why an object is as it is, see [`explain`] |
 //! | `POST sync?wait=true&timeout=SECONDS&confirm-deletes=COMMIT&skip-gates=COMMIT` | admin | lines of progress, the outcome last |
+//! | `POST rollback?kind=&name=&namespace=&to=COMMIT` | admin | the commit that puts a document back |
 //! | `POST push/check`, `POST push/rollout` | admin | a verdict; lines of progress |
 //! | `GET unclaimed`, `POST unclaimed?node=&uid=&order=` | admin | pods that run without the server's having them |
 //! | `POST nodes/NAME/certificate` | bootstrap token | a signed certificate |
@@ -20,6 +21,7 @@ use schemas::{
     Commit, Key,
     now::Clock,
     origin::{Origin, Question},
+    restore::{Restore, Restored},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -41,6 +43,7 @@ use crate::{
     push::{self, Push, Verdict},
     push_follow::Judged,
     query::Query,
+    rollback,
     sessions::Sessions,
     status::ApiError,
     unclaimed::{self, Roll},
@@ -66,6 +69,9 @@ pub trait Source: Send + Sync + 'static {
 
     /// Which commits wrote these contents, in the order of the questions.
     async fn origins(&self, questions: Vec<Question>) -> Result<Vec<Origin>, SourceError>;
+
+    /// Puts one document back to an earlier content, as a commit.
+    async fn restore(&self, asked: Restore) -> Result<Restored, SourceError>;
 
     /// Judges a push to the built-in repository before it is accepted.
     async fn check_push(&self, push: &Push) -> Verdict;
@@ -100,6 +106,9 @@ pub enum SourceError {
     /// What was asked for does not exist or is not readable: the asker's to change.
     #[error("{0}")]
     NotFound(String),
+    /// It cannot be done as things stand; the text says what to do.
+    #[error("{0}")]
+    Conflict(String),
     #[error("the git source cannot answer now: {0}")]
     Unavailable(String),
 }
@@ -108,6 +117,7 @@ impl From<SourceError> for ApiError {
     fn from(error: SourceError) -> Self {
         match &error {
             SourceError::NotFound(_) => Self::new(StatusCode::NOT_FOUND, "NotFound", error.to_string()),
+            SourceError::Conflict(_) => Self::new(StatusCode::CONFLICT, "Conflict", error.to_string()),
             SourceError::Unavailable(_) => Self::unavailable(error.to_string()),
         }
     }
@@ -253,13 +263,13 @@ async fn answer(front: &Arc<Front>, call: Call) -> Result<Response, ApiError> {
         ["plan"] if method == Method::GET => plan(front, &call.query).await,
         ["explain"] if method == Method::GET => explain::answer(front, &call.query).await,
         ["sync"] if method == Method::POST => sync(front, &identity, &call.query).await,
+        ["rollback"] if method == Method::POST => rollback::answer(front, &identity, &call.query).await,
         ["unclaimed"] if method == Method::GET => Ok(unclaimed::list(front)),
         ["unclaimed"] if method == Method::POST => unclaimed::order(front, &identity, &call.query).await,
         ["push", "check"] if method == Method::POST => push::check(front, call).await,
         ["push", "rollout"] if method == Method::POST => push::rollout(front, call).await,
-        ["status" | "history" | "plan" | "explain" | "sync" | "unclaimed"] | ["push", "check" | "rollout"] => {
-            Err(ApiError::method_not_allowed())
-        }
+        ["status" | "history" | "plan" | "explain" | "sync" | "rollback" | "unclaimed"]
+        | ["push", "check" | "rollout"] => Err(ApiError::method_not_allowed()),
         _ => Err(ApiError::no_such_path()),
     }
 }

@@ -29,6 +29,7 @@ use schemas::{
     Key, Kind, Now, Object,
     now::Clock,
     origin::{Origin, Question},
+    restore::{Restore, Restored},
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -101,6 +102,10 @@ impl Source for FakeSource {
     async fn origins(&self, questions: Vec<Question>) -> Result<Vec<Origin>, SourceError> {
         let known = self.origins.lock().clone();
         known.ok_or_else(|| SourceError::Unavailable(format!("{} questions, no git", questions.len())))
+    }
+
+    async fn restore(&self, asked: Restore) -> Result<Restored, SourceError> {
+        Err(SourceError::Conflict(format!("{} cannot be put back", asked.key)))
     }
 
     async fn check_push(&self, push: &Push) -> Verdict {

@@ -112,7 +112,8 @@ pub(crate) struct Seen {
     pub(crate) warnings: Vec<Warning>,
 }
 
-pub(crate) async fn answer(front: &Front, query: &Query) -> Result<Response, ApiError> {
+/// The object that a query names by `kind`, `name` and `namespace`.
+pub(crate) fn asked(query: &Query) -> Result<Key, ApiError> {
     let (word, name) = (query.get("kind").unwrap_or_default(), query.text("name"));
     let Some(kind) = Kind::of_word(word) else {
         return Err(ApiError::bad_request(format!("there is no kind {word:?}")));
@@ -120,14 +121,19 @@ pub(crate) async fn answer(front: &Front, query: &Query) -> Result<Response, Api
     let Some(name) = name else {
         return Err(ApiError::bad_request("name the object: KIND/NAME"));
     };
-    let key = if kind.info().namespaced {
+    Ok(if kind.info().namespaced {
         Key::namespaced(kind, query.text("namespace").unwrap_or("default"), name)
     } else {
         Key::cluster(kind, name)
-    };
-    if !is_explained(kind) {
+    })
+}
+
+pub(crate) async fn answer(front: &Front, query: &Query) -> Result<Response, ApiError> {
+    let key = asked(query)?;
+    if !is_explained(key.kind) {
         return Err(ApiError::bad_request(format!(
-            "a {kind} has no containers: explain a Deployment, ReplicaSet, StatefulSet, DaemonSet, Job, CronJob or Pod"
+            "a {} has no containers: explain a Deployment, ReplicaSet, StatefulSet, DaemonSet, Job, CronJob or Pod",
+            key.kind
         )));
     }
     let seen = look(front, &key)?;

@@ -44,6 +44,7 @@ mod push_follow;
 pub mod query;
 mod read;
 mod reviews;
+mod rollback;
 mod scale;
 mod select;
 pub mod server;

@@ -23,6 +23,7 @@ mod plan;
 mod preview;
 mod remote;
 mod rendered;
+mod restore;
 mod revise;
 mod source;
 mod status;
@@ -47,6 +48,7 @@ pub use offline::{OfflineError, Validated, validate};
 pub use options::{Credentials, Options, Source, SourceSyntax, StatusOptions};
 pub use plan::{Declaration, Plan, Updated};
 pub use preview::PlanError;
+pub use restore::{Entangled, RestoreError};
 
 use parsed::Cache;
 use rendered::Rendered;

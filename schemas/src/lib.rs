@@ -29,6 +29,7 @@ pub mod quantity;
 pub mod quota;
 pub mod replaced;
 pub mod report;
+pub mod restore;
 pub mod rollout;
 pub mod scale;
 pub mod schedule;

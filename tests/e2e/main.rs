@@ -17,4 +17,5 @@ mod kubectl_old;
 mod metrics;
 mod pods;
 mod push;
+mod rollback;
 mod webhooks;

@@ -31,6 +31,14 @@ they stay as they are (not restarted, not probed) until the server has them agai
   towline unclaimed --remove NODE/all          end and remove all of a node
   towline unclaimed --keep NODE/POD-UID        leave one as it is, and report it no more";
 
+const ROLLBACK: &str =
+    "The document goes back as its author wrote it, as one commit on the branch; other documents of its file
+and whatever was pushed since stay. Where the branch takes no commit of the server's (it is protected, or
+checked out in a work tree), the commit is on proposals/…, to be merged.
+
+  towline rollback deployment/web -n shop                  the last content that was healthy
+  towline rollback deployment/web -n shop --to 1a2b3c4     as it was at a commit";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run everything on this machine: Postgres, server and a node agent on the local Docker
@@ -51,6 +59,9 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Look at the repository now, and with --wait follow until the outcome is known
     Sync(SyncArgs),
+    /// Put an object's document back to its last healthy content, as a commit
+    #[command(after_help = ROLLBACK)]
+    Rollback(RollbackArgs),
     /// List the revisions that were recorded, newest first
     History(HistoryArgs),
     /// List pods that keep running although the server does not have them, and decide about them
@@ -289,6 +300,23 @@ pub(crate) struct SyncArgs {
     /// Do not let objects of this commit, the newest, wait for earlier waves and dependencies
     #[arg(long, value_name = "COMMIT")]
     pub(crate) skip_gates: Option<String>,
+    #[command(flatten)]
+    pub(crate) client: Client,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RollbackArgs {
+    /// A declared object, as for kubectl: deployment/web
+    #[arg(value_name = "KIND/NAME")]
+    pub(crate) object: String,
+    /// Its namespace
+    #[arg(short, long, default_value = "default", value_name = "NS")]
+    pub(crate) namespace: String,
+    /// The commit to take its document from [default: the last with which it was healthy]
+    #[arg(long, value_name = "COMMIT")]
+    pub(crate) to: Option<String>,
     #[command(flatten)]
     pub(crate) client: Client,
     #[command(flatten)]

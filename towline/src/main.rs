@@ -61,6 +61,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Explain(args) => commands::explain::run(&args).await,
         Command::Status(args) => commands::status::run(&args).await,
         Command::Sync(args) => commands::sync::run(&args).await,
+        Command::Rollback(args) => commands::rollback::run(&args).await,
         Command::History(args) => commands::history::run(&args).await,
         Command::Unclaimed(args) => commands::unclaimed::run(&args).await,
         Command::Schema(args) => commands::schema(&args),

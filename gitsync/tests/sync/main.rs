@@ -9,6 +9,7 @@ mod hold;
 mod origin;
 mod plan;
 mod remote;
+mod restore;
 mod source;
 mod ssh;
 mod status;

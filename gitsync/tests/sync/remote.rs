@@ -116,7 +116,7 @@ fn answer(mut stream: TcpStream, root: &Path, password: Option<&str>) {
 }
 
 /// A world whose watcher reads and writes over HTTP; the bare repository lies beside.
-async fn over_http(password: Option<&'static str>, wrong: bool) -> (World, Repo) {
+pub(crate) async fn over_http(password: Option<&'static str>, wrong: bool) -> (World, Repo) {
     let served = tempfile::tempdir().expect("a folder").keep();
     let bare = served.join("shop.git");
     let (made, text) = Repo { dir: served.clone() }.try_git(&["init", "-q", "--bare", "-b", "main", "shop.git"]);

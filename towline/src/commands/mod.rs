@@ -4,6 +4,7 @@ pub(crate) mod explain;
 pub(crate) mod history;
 pub(crate) mod hook;
 pub(crate) mod plan;
+pub(crate) mod rollback;
 pub(crate) mod status;
 pub(crate) mod sync;
 pub(crate) mod unclaimed;

@@ -8,7 +8,10 @@ use apiserver::{
 };
 use async_trait::async_trait;
 use gitsync::{GitSync, PlanError, PushCheck, Update};
-use schemas::origin::{Origin, Question};
+use schemas::{
+    origin::{Origin, Question},
+    restore::{Restore, Restored},
+};
 use serde_json::{Value, json};
 use store::Store;
 
@@ -58,6 +61,16 @@ impl Source for Git {
     async fn origins(&self, questions: Vec<Question>) -> Result<Vec<Origin>, SourceError> {
         let origins = self.sync.origins(questions).await;
         origins.map_err(|error| SourceError::Unavailable(error.to_string()))
+    }
+
+    async fn restore(&self, asked: Restore) -> Result<Restored, SourceError> {
+        self.sync.restore(asked).await.map_err(|error| {
+            if error.passes() {
+                SourceError::Unavailable(error.to_string())
+            } else {
+                SourceError::Conflict(error.to_string())
+            }
+        })
     }
 
     async fn check_push(&self, push: &Push) -> Verdict {
