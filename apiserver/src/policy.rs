@@ -77,7 +77,21 @@ pub(crate) fn where_to_edit(desired: &Desired, verb: Verb, key: &Key) -> String 
             Verb::Delete | Verb::DeleteCollection => "remove it there",
             _ => "change it there",
         };
-        return format!("it is declared in {}:{}; {what}, commit and push", row.file, row.line);
+        let back = match verb {
+            Verb::Delete | Verb::DeleteCollection => String::new(),
+            // `kubectl rollout undo` is such a change.
+            _ if matches!(key.kind, Kind::Deployment | Kind::DaemonSet | Kind::StatefulSet) => format!(
+                " (to go back: towline rollback {}/{} -n {})",
+                key.kind.info().singular(),
+                key.name,
+                key.ns()
+            ),
+            _ => String::new(),
+        };
+        return format!(
+            "it is declared in {}:{}; {what}, commit and push{back}",
+            row.file, row.line
+        );
     }
     let folder = match Unit::of(key) {
         unit if &*unit.0 == Unit::CLUSTER => "cluster/".to_owned(),

@@ -24,6 +24,7 @@ mod preview;
 mod remote;
 mod rendered;
 mod restore;
+mod revert;
 mod revise;
 mod source;
 mod status;
@@ -165,7 +166,8 @@ impl GitSync {
             conditions: watch::Sender::new(Conditions::default()),
         });
         tokio::spawn(look::run(shared.clone(), shutdown.clone()));
-        tokio::spawn(status::run(shared.clone(), shutdown));
+        tokio::spawn(status::run(shared.clone(), shutdown.clone()));
+        tokio::spawn(revert::run(shared.clone(), shutdown));
         Ok(Self { shared })
     }
 

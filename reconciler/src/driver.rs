@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Options, autoscaler, cronjob, daemonset, deployment, disruption, events, evictions,
+    Options, autoscaler, cronjob, daemonset, deployment, disruption, distrust, events, evictions,
     execute::{self, Done, Failure, Retry},
     faults::{self, Faults},
     garbage,
@@ -225,6 +225,7 @@ impl Driver {
             let before = std::mem::take(&mut self.index);
             self.index = Index::build(&view, self.store.desired(), proven, before, now);
             self.index.skip_gates = gates_skipped(&self.store);
+            self.index.bad = distrust::kept(&self.store);
             self.queue = Queue::default();
             for work in self.index.everything(&view) {
                 self.queue.add(work);
@@ -341,6 +342,12 @@ impl Driver {
 
     /// What people and other parts of the server have said may have changed.
     fn take_documents(&mut self) {
+        let bad = distrust::kept(&self.store);
+        for key in distrust::changed(&self.index.bad, &bad) {
+            self.queue.add(Work::new(Controller::Release, key.clone()));
+            self.queue.add(Work::new(Controller::Report, key));
+        }
+        self.index.bad = bad;
         let skip = gates_skipped(&self.store);
         if skip != self.index.skip_gates {
             self.index.skip_gates = skip;

@@ -86,6 +86,14 @@ pub async fn execute(store: &Store, plan: &mut Plan) -> Result<Done, Failure> {
                 let answer = store.mark_healthy(contents).await;
                 answer.map_err(|error| away("noting healthy contents", error))?;
             }
+            Step::Distrust(bad) => {
+                let document = bad.document();
+                // What was decided first stays.
+                if store.document(&document).is_none() {
+                    let answer = store.put_document(&document, serde_json::to_value(&bad).ok()).await;
+                    answer.map_err(|error| away("keeping a failed content", error))?;
+                }
+            }
             Step::Remember(note) => {
                 let value = note.finished.map(|finished| finished.to_value());
                 let answer = store.put_document(&finished::document(&note.key), value).await;

@@ -20,6 +20,7 @@ use store::{Change, Desired, DesiredRow, View};
 use crate::{
     daemonset,
     disruption::members::Members,
+    distrust::Bad,
     evictions,
     failures::{self, Failures},
     garbage, job, namespace, nodes, pod_garbage, pods,
@@ -57,6 +58,8 @@ pub(crate) struct Index {
     pub(crate) unproven: waves::Unproven,
     /// The commit for which gates do not count.
     pub(crate) skip_gates: Option<Commit>,
+    /// Contents with which rollouts failed.
+    pub(crate) bad: Bad,
     /// What of the declared is released.
     pub(crate) released: Released,
     /// Pods and ReplicaSets that nobody controls, by namespace.

@@ -10,6 +10,7 @@ pub mod cronjob;
 pub mod daemonset;
 pub mod deployment;
 pub mod disruption;
+mod distrust;
 mod driver;
 pub mod events;
 pub mod evictions;

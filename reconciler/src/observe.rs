@@ -12,12 +12,12 @@ use std::{
 };
 
 use rustc_hash::FxHashSet;
-use schemas::{Key, Kind, Now, Object, Part, Uid, Unit, kind::KINDS, labels};
+use schemas::{Key, Kind, Now, Object, Part, Uid, Unit, kind::KINDS, labels, rollout};
 use store::{Heartbeats, Store, View};
 
 use crate::{
-    deployment, events, evictions, faults::Faults, finished, garbage, index::Index, namespace, nodes, pod_garbage,
-    pods, release, replicaset, report, revision, scheduler, settling,
+    deployment, distrust, events, evictions, faults::Faults, finished, garbage, index::Index, namespace, nodes,
+    pod_garbage, pods, release, replicaset, report, revision, scheduler, settling,
 };
 
 pub(crate) use autoscaler::autoscaler;
@@ -68,6 +68,13 @@ pub(crate) fn release(store: &Store, view: &View<'_>, index: &mut Index, keys: &
         .iter()
         .filter_map(|row| Some((row.key.clone(), index.blocker(row)?)))
         .collect();
+    let bad = rows
+        .iter()
+        .filter_map(|row| {
+            let bad = index.bad.get(&(row.key.clone(), row.hash))?;
+            Some((row.key.clone(), bad.held()))
+        })
+        .collect();
     let live = rows
         .iter()
         .filter_map(|row| Some((row.key.clone(), view.get(&row.key)?.clone())))
@@ -80,6 +87,7 @@ pub(crate) fn release(store: &Store, view: &View<'_>, index: &mut Index, keys: &
         })
         .collect();
     release::World {
+        bad,
         desired,
         rows,
         live,
@@ -378,6 +386,12 @@ pub(crate) fn report(
             marked: row
                 .as_ref()
                 .is_some_and(|row| store.last_healthy(key).is_some_and(|mark| mark.content == row.hash)),
+            bad: row
+                .as_ref()
+                .and_then(|row| index.bad.get(&(key.clone(), row.hash)).cloned()),
+            revertible: row.as_ref().is_some_and(|row| {
+                rollout::on_failure(&row.content).is_some() && distrust::is_revertible(row, &store.healthy(key))
+            }),
             released: index.released.content(key),
             trouble: faults.reason(key).or_else(|| index.released.reason(key).cloned()),
             key: key.clone(),

@@ -5,7 +5,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use schemas::{Key, Object, event::EventSpec, report::Report};
+use schemas::{Key, Object, event::EventSpec, report::Report, restore::BadContent};
 use store::{Class, Mark, Op, Write, desired::Confirmation};
 
 use crate::{autoscaler, finished};
@@ -40,6 +40,8 @@ pub enum Step {
     Confirm(Confirmation),
     /// Notes that these contents have been healthy.
     MarkHealthy(Vec<(Key, Mark)>),
+    /// Keeps a content with which a rollout failed, and asks for its revert.
+    Distrust(BadContent),
     /// Remembers how a declared object ended that is not kept, or forgets it.
     Remember(finished::Note),
     Publish(Arc<Report>),

@@ -19,6 +19,7 @@ use store::{Class, Desired, DesiredRow, Write};
 
 pub use crate::released::Behind;
 use crate::{
+    distrust,
     finished::{self, Finished},
     ids::Ids,
     namespace, owners,
@@ -41,6 +42,8 @@ pub struct World {
     pub finished: BTreeMap<Key, Finished>,
     /// Rows whose replicas an autoscaler sets.
     pub scaled: BTreeSet<Key>,
+    /// Rows of contents with which a rollout failed, and why these are not released again.
+    pub bad: BTreeMap<Key, String>,
     /// Later waves than this wait, and for what.
     pub gate: Option<waves::Gate>,
     /// Rows that wait for an object that they depend on.
@@ -83,6 +86,13 @@ pub fn plan(world: &World, now: Now, ids: &mut Ids) -> Plan {
         }
         let wave = rollout::wave(&row.content);
         let changes = || change::change(row, world.live.get(&row.key), world.scaled.contains(&row.key), now);
+        if let Some(why) = world.bad.get(&row.key) {
+            // It may be live already: what was reverted is what comes next.
+            if !matches!(changes(), Change::None) {
+                plan.wait(row.key.clone(), distrust::BAD, why.clone());
+            }
+            continue;
+        }
         let gate = world.gate.as_ref().filter(|gate| wave > gate.wave);
         let gate = gate.map(|gate| (waves::WAVE, gate.to_string()));
         let blocker = world.blockers.get(&row.key);

@@ -18,13 +18,14 @@ use schemas::{
     Commit, ContentHash, Key, Kind, Now, Object, Unit,
     health::{self, Related},
     report::{HeldDeletions, ObjectReport, Objects, Outcome, Position, Report, UnitReport},
+    restore::BadContent,
     shared::{Difference, SharedMap},
 };
 use serde_json::{Value, json};
 use store::{Desired, DesiredRow, Mark};
 
 use crate::{
-    faults,
+    distrust, faults,
     finished::Finished,
     plan::{Plan, Reason, Step},
     pods,
@@ -50,6 +51,10 @@ pub struct Seen {
     pub pods: Vec<Arc<Object>>,
     /// When (monotonic) the last of its ready pods has settled.
     pub settles: Option<Duration>,
+    /// Its content is kept as one with which a rollout failed.
+    pub bad: Option<Arc<BadContent>>,
+    /// A failed rollout of its content is to be reverted, and can be.
+    pub revertible: bool,
     /// The content that was released last.
     pub released: Option<ContentHash>,
     /// Why the release did not go through.
@@ -199,6 +204,10 @@ impl Tracker {
                 stale: true,
             }
         });
+        if seen.revertible && seen.bad.is_none() {
+            let given_up = distrust::given_up(row, &new, now);
+            plan.steps.extend(given_up.map(Step::Distrust));
+        }
         if new.outcome == Outcome::Converged && !seen.marked {
             let mark = Mark {
                 content: row.hash,
@@ -255,7 +264,8 @@ impl Tracker {
                 stale: false,
             };
         }
-        let (mut outcome, reason, stalled) = match (&seen.trouble, &seen.live) {
+        let (mut outcome, mut reason, stalled) = match (&seen.trouble, &seen.live) {
+            (Some(trouble), _) if trouble.word == distrust::BAD => (Outcome::Held, trouble.to_string(), false),
             (Some(trouble), _) => {
                 let waits = matches!(
                     trouble.word,
@@ -289,6 +299,9 @@ impl Tracker {
             Verdict::Goes => {}
             Verdict::FailsIn(left) => plan.revisit.push((seen.key.clone(), left)),
             Verdict::Failed => outcome = Outcome::Failed,
+        }
+        if let Some(bad) = seen.bad.as_ref().filter(|_| outcome == Outcome::Failed) {
+            reason.push_str(&bad.outcome());
         }
         let observed = seen.live.as_deref().is_none_or(is_observed);
         ObjectReport {

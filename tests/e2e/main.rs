@@ -17,5 +17,6 @@ mod kubectl_old;
 mod metrics;
 mod pods;
 mod push;
+mod revert;
 mod rollback;
 mod webhooks;

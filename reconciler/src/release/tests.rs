@@ -86,6 +86,7 @@ impl Release {
             namespaces: namespaces
                 .map(|(key, object)| (key.name.clone(), object.clone()))
                 .collect(),
+            bad: BTreeMap::new(),
             gate: None,
             blockers: BTreeMap::new(),
             desired: Arc::new(self.desired.clone()),

@@ -45,6 +45,8 @@ fn seen(status: Value) -> Seen {
         trouble: None,
         finished: None,
         marked: false,
+        bad: None,
+        revertible: false,
     }
 }
 
@@ -322,4 +324,59 @@ fn a_revision_is_reported_on_once_all_that_it_changed_was_looked_at() {
     assert_eq!(look(&mut tracker, &third, vec![], 5), None);
     tracker.pass_over(&one.key);
     assert_eq!(look(&mut tracker, &third, vec![], 6), Some((3, Outcome::Progressing)));
+}
+
+#[test]
+fn a_failed_rollout_is_given_up_once_and_its_content_held() {
+    let mut tracker = Tracker::default();
+    let now = start();
+    let mut seen = seen(Value::Null);
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "p", "namespace": "a", "uid": "u", "generation": 1},
+        "spec": {"replicas": 1, "selector": {"matchLabels": {"a": "b"}}, "template": {}},
+        "status": {"observedGeneration": 1, "replicas": 2, "updatedReplicas": 1, "conditions": [
+            {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "no"}]},
+    });
+    seen.live = Some(Arc::new(Object::from_value(deployment).expect("it is valid")));
+    seen.key = Key::namespaced(Kind::Deployment, "a", "p");
+    let row = DesiredRow {
+        key: seen.key.clone(),
+        ..DesiredRow::clone(seen.row.as_deref().expect("a row"))
+    };
+    seen.row = Some(Arc::new(row));
+    let mut look = |seen: &Seen| {
+        let world = World {
+            desired: desired(None),
+            objects: vec![seen.clone()],
+            ..World::default()
+        };
+        let plan = tracker.look(&world, now);
+        let given_up = plan.steps.into_iter().find_map(|step| match step {
+            Step::Distrust(bad) => Some(bad),
+            _ => None,
+        });
+        let told = tracker.report().units[&Unit("a".into())]
+            .objects
+            .get(&seen.key)
+            .cloned()
+            .expect("told");
+        (given_up, told.outcome, told.reason.clone())
+    };
+    assert_eq!(look(&seen).0, None, "nobody asked for it");
+    seen.revertible = true;
+    let (bad, outcome, reason) = look(&seen);
+    let bad = bad.expect("it is given up");
+    assert_eq!(
+        (bad.content, outcome),
+        (ContentHash([1; 32]), Outcome::Failed),
+        "{reason}"
+    );
+    seen.bad = Some(Arc::new(bad.clone()));
+    let (again, _, reason) = look(&seen);
+    assert_eq!(again, None, "once is enough");
+    assert!(reason.contains("about to be reverted"), "{reason}");
+    // Pushed again later, it is not released.
+    seen.trouble = Some(Reason::new(distrust::BAD, bad.held()));
+    let (_, outcome, reason) = look(&seen);
+    assert_eq!(outcome, Outcome::Held, "{reason}");
 }
