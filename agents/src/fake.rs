@@ -206,6 +206,8 @@ impl FakeRuntime {
                     oom_killed: false,
                     error: None,
                 });
+                container.found.paused = false;
+                container.found.addresses = Vec::new();
             }
         }
         state.away = true;

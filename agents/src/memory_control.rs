@@ -209,20 +209,33 @@ impl MemoryControl {
     /// # Panics
     /// When it does not come to hold within two minutes. Only tests use this.
     pub async fn until(&self, what: &str, check: impl Fn(&HashMap<Uid, PodReport>) -> bool) {
+        self.wait(what, |inner| check(&inner.latest)).await;
+    }
+
+    /// Waits until `check` holds of any report that ever came; gives up with the last state.
+    ///
+    /// # Panics
+    /// When it does not come to hold within two minutes. Only tests use this.
+    pub async fn until_reported(&self, what: &str, check: impl Fn(&PodReport) -> bool) {
+        self.wait(what, |inner| inner.reports.iter().any(&check)).await;
+    }
+
+    async fn wait(&self, what: &str, check: impl Fn(&Inner) -> bool) {
         let wait = async {
             loop {
                 let notified = self.changed.notified();
-                if check(&self.inner.lock().latest) {
+                if check(&self.inner.lock()) {
                     return;
                 }
                 notified.await;
             }
         };
         if tokio::time::timeout(Duration::from_secs(120), wait).await.is_err() {
-            let latest = format!("{:#?}", self.inner.lock().latest);
+            let inner = self.inner.lock();
             assert!(
-                check(&self.inner.lock().latest),
-                "not seen: {what}; the last reports are {latest}"
+                check(&inner),
+                "not seen: {what}; the last reports are {:#?}",
+                inner.latest
             );
         }
     }

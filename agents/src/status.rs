@@ -130,7 +130,7 @@ fn container(view: &View<'_>, facts: &Facts<'_>, spec: &ContainerSpec, init: boo
         .filter(|(id, _)| *id == latest.id)
         .map(|(_, checks)| *checks)
         // Until the probes have said anything, what was said before the agent started anew holds.
-        .or_else(|| stored_checks(facts.before, name, init, &docker_id));
+        .or_else(|| stored_checks(facts.before, spec, init, &docker_id));
     match &latest.life {
         Life::Running { started } => {
             status.container_id = Some(docker_id);
@@ -191,18 +191,19 @@ fn stored_state(before: &PodStatus, name: &str, init: bool) -> Option<ContainerS
     list.iter().flatten().find(|status| status.name == name)?.state.clone()
 }
 
-fn stored_checks(before: &PodStatus, name: &str, init: bool, id: &str) -> Option<Checks> {
+fn stored_checks(before: &PodStatus, spec: &ContainerSpec, init: bool, id: &str) -> Option<Checks> {
     let list = if init {
         &before.init_container_statuses
     } else {
         &before.container_statuses
     };
-    let stored = list.iter().flatten().find(|status| status.name == name)?;
+    let stored = list.iter().flatten().find(|status| status.name == spec.name)?;
     let same = stored.container_id.as_deref() == Some(id)
         && stored.state.as_ref().is_some_and(|state| state.running.is_some());
     same.then_some(Checks {
-        started: stored.started == Some(true),
-        ready: stored.ready,
+        // Without a probe it was unready for another reason, such as its network, which is seen anew.
+        started: spec.startup_probe.is_none() || stored.started == Some(true),
+        ready: spec.readiness_probe.is_none() || stored.ready,
     })
 }
 

@@ -6,6 +6,7 @@ use agents::{
     fake::{FakeOptions, Op},
     runtime::{Found, Life, RuntimeError},
 };
+use schemas::node::PodReport;
 use serde_json::json;
 
 use crate::{
@@ -19,8 +20,11 @@ fn holder(world: &World) -> Found {
     world.alive().into_iter().find(holds).expect("the pod has a network")
 }
 
-fn told(report: &schemas::node::PodReport, reason: &str) -> bool {
-    report.events.iter().any(|event| event.reason == reason)
+/// Waits until the pod p0 was reported with an event of this reason; a later report may have come since.
+async fn told(world: &World, reason: &str) {
+    let tells = |report: &PodReport| report.events.iter().any(|event| event.reason == reason);
+    let what = format!("an event {reason}");
+    world.control.until_reported(&what, tells).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -31,9 +35,7 @@ async fn a_pod_that_was_cut_off_gets_its_address_back() {
         let before = holder(&world);
         let started = world.runtime.count("start");
         world.runtime.disconnect(&before.id);
-        world
-            .until("it is told", "p0", |report| told(report, "Reconnected"))
-            .await;
+        told(&world, "Reconnected").await;
         world.ready(0..1).await;
         assert_eq!(holder(&world), before, "the same container, the same address");
         assert_eq!(world.runtime.count("start"), started, "nothing was restarted");
@@ -50,9 +52,7 @@ async fn a_pod_that_cannot_be_connected_again_starts_over() {
             .runtime
             .fail_next(Op::Connect, RuntimeError::Refused("no".to_owned()));
         world.runtime.disconnect(&before.id);
-        world
-            .until("it is told", "p0", |report| told(report, "FailedRepair"))
-            .await;
+        told(&world, "FailedRepair").await;
         world.ready(0..1).await;
         let after = holder(&world);
         assert_ne!(after.id, before.id, "another container");
@@ -66,9 +66,7 @@ async fn a_pod_that_was_cut_off_while_no_agent_ran_is_found() {
     world.stop().await;
     world.runtime.disconnect(&holder(&world).id);
     world.start().await;
-    world
-        .until("it is told", "p0", |report| told(report, "Reconnected"))
-        .await;
+    told(&world, "Reconnected").await;
     world.ready(0..1).await;
 }
 
@@ -84,7 +82,7 @@ async fn a_paused_container_is_not_ready_and_goes_on_after_a_while() {
         .await;
     pass(5).await;
     assert!(holder(&world).paused, "whoever copies it has the time to");
-    world.until("it is told", "p0", |report| told(report, "Unpaused")).await;
+    told(&world, "Unpaused").await;
     world.ready(0..1).await;
     assert_eq!((world.runtime.count("create"), holder(&world).paused), (1, false));
 }
@@ -97,9 +95,7 @@ async fn a_container_that_cannot_go_on_is_replaced() {
         .runtime
         .fail_next(Op::Unpause, RuntimeError::Refused("no".to_owned()));
     world.runtime.pause(&id);
-    world
-        .until("it is told", "p0", |report| told(report, "FailedRepair"))
-        .await;
+    told(&world, "FailedRepair").await;
     world.ready(0..1).await;
     assert_ne!(holder(&world).id, id);
 }
@@ -121,18 +117,19 @@ async fn a_container_that_is_started_by_hand_while_it_waits_is_taken_as_it_is() 
         .max_by_key(|found| found.id.clone());
     let newest = newest.expect("there is one");
     world.runtime.start_by_hand(&newest.id).expect("its address is free");
-    world.until("it is told", "p0", |report| told(report, "Adopted")).await;
+    told(&world, "Adopted").await;
     world.ready(0..1).await;
     pass(300).await;
     assert_eq!(world.runtime.count("create"), made, "no other one was made");
     assert_eq!(holder(&world).id, newest.id);
+    let after_all = |world: &World| world.runtime.count("create") - made;
     world.runtime.exit(&newest.id, 3, false);
-    pass(1).await;
-    assert_eq!(
-        world.runtime.count("create"),
-        made + 1,
-        "what ends is restarted as ever"
-    );
+    world
+        .until("what ends is restarted as ever", "p0", |report| {
+            report.status["containerStatuses"][0]["containerID"] != format!("docker://{}", newest.id)
+                && after_all(&world) == 1
+        })
+        .await;
 }
 
 #[tokio::test(start_paused = true)]
