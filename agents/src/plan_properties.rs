@@ -126,7 +126,7 @@ proptest! {
             prop_assert!(!(newer && container.is_running()), "{} runs beside a newer one", container.id);
         }
         // What ran as it should goes on running, unless it lost its network or its pod has ended.
-        let infra_ran = !pod.needs_infra() || before.iter().any(|c| c.role == Role::Infra && c.is_running());
+        let infra_ran = !pod.needs_infra() || observed::latest(&before, INFRA).is_some_and(Container::is_running);
         if infra_ran && policy == "Always" && inits.is_empty() {
             for container in before.iter().filter(|c| c.is_running() && *c.spec_hash == *pod.spec_hash(&c.name)) {
                 let current = !pod.needs_infra() || observed::latest(&before, INFRA).is_some_and(|infra| container.joins.as_ref() == Some(&infra.id));
