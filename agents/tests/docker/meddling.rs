@@ -130,9 +130,14 @@ async fn a_container_started_by_hand_is_taken_as_it_is() {
     for name in ["app", "two"] {
         let mut before = node.ready(name).await;
         for _ in 0..3 {
-            let began = Instant::now();
             let stamp =
                 |report: &PodReport| report.status["containerStatuses"][0]["state"]["running"]["startedAt"].clone();
+            // The stamp has whole seconds: the next start shall have another one.
+            let text = stamp(&before);
+            let since: jiff::Timestamp = text.as_str().and_then(|at| at.parse().ok()).expect("a time");
+            let next = jiff::SignedDuration::from_secs(1) - jiff::Timestamp::now().duration_since(since);
+            tokio::time::sleep(Duration::try_from(next).unwrap_or_default()).await;
+            let began = Instant::now();
             docker(&["restart", "-t", "1", &id(&before, 0)]);
             let after = node
                 .until("it is ready again", name, |report| {
