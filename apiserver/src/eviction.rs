@@ -187,7 +187,9 @@ fn take_one(budget: &Arc<Object>, pod: &Object, now: Now) -> Result<Verdict, Api
             field: String::new(),
             message,
         };
-        ApiError::too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.", 10)
+        // No time to wait is named: client-go would repeat the request within the call, without a word and
+        // past the time limit of `kubectl drain`, which tries again by itself and says so.
+        ApiError::too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.")
             .about(Kind::Pod, pod.name())
             .causes([cause])
     };

@@ -98,6 +98,13 @@ fn a_budget_is_asked_in_kubernetes_order() {
             Ok(Verdict::Takes(..)) => "takes".to_owned(),
             Err(error) => {
                 assert_eq!(error.code, StatusCode::TOO_MANY_REQUESTS, "{case}");
+                let told = error.to_value();
+                assert!(
+                    told["details"].get("retryAfterSeconds").is_none(),
+                    "{case}: client-go would wait in silence: {told}"
+                );
+                let response = error.response();
+                assert!(!response.headers().contains_key(http::header::RETRY_AFTER), "{case}");
                 error.to_value()["details"]["causes"][0]["message"].to_string()
             }
         };

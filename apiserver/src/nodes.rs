@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::{Method, StatusCode, header};
 use schemas::{
-    Key, Kind, Object,
+    Key, Kind, Object, labels,
     node::{Registered, Unclaimed},
 };
 use serde_json::json;
@@ -133,7 +133,7 @@ fn holds(front: &Front, node: &str, call: &Call) -> Result<(), ApiError> {
         return Ok(());
     };
     let stored = front.store.get(&Key::cluster(Kind::Node, node));
-    let holder = stored.as_ref().and_then(|node| node.annotation(registration::AGENT));
+    let holder = stored.as_ref().and_then(|node| node.annotation(labels::AGENT));
     match holder {
         Some(holder) if holder != agent => Err(ApiError::conflict(
             Kind::Node,

@@ -4,19 +4,14 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemas::{
-    Body, Kind, Meta, Now, Object, Shared, labels,
+    Body, Kind, Meta, Now, Object, Shared,
+    labels::{self, AGENT, MACHINE},
     node::{Identity, Registration, UNCLAIMED, Unclaimed},
     report,
 };
 use serde_json::{Map, Value, json};
 
 use crate::authority::NODE_SILENCE;
-
-/// On a Node: names the machine that holds the name.
-pub(crate) const MACHINE: &str = "towline.dev/machine-id";
-
-/// On a Node: the id of the agent that holds the name.
-pub(crate) const AGENT: &str = "towline.dev/agent-id";
 
 /// At most this many unclaimed pods are named; the rest is counted.
 const NAMED: usize = 10;

@@ -100,7 +100,7 @@ impl From<SessionError> for ApiError {
         match error {
             SessionError::NotConnected { .. } => Self::unavailable(message),
             SessionError::Silent { .. } => Self::timeout(message),
-            SessionError::Busy { .. } => Self::too_many_requests(message, 1),
+            SessionError::Busy { .. } => Self::too_many_requests(message).retry_after(1),
             SessionError::Refused(Refusal {
                 code: StatusCode::NOT_FOUND,
                 ..

@@ -192,8 +192,8 @@ impl ApiError {
     }
 
     #[must_use]
-    pub fn too_many_requests(message: impl Into<String>, seconds: u32) -> Self {
-        Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message).retry_after(seconds)
+    pub fn too_many_requests(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message)
     }
 
     #[must_use]

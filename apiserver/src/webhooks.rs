@@ -274,7 +274,7 @@ fn payload(sender: Sender, media_type: Option<&str>, body: &[u8]) -> Result<Payl
         // Some forges can wrap the JSON in a form's field.
         let text = String::from_utf8_lossy(body);
         let field = text.split('&').find_map(|pair| pair.strip_prefix("payload="));
-        let field = field.ok_or_else(|| ApiError::bad_request("the form has no field `payload`"))?;
+        let field = field.ok_or_else(|| ApiError::bad_request("the body is sent as a form and has no field `payload`: send the JSON with the header Content-Type: application/json"))?;
         decoded = crate::query::decode(field);
         decoded.as_bytes()
     } else {

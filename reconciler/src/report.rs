@@ -97,7 +97,7 @@ pub struct Tracker {
     deletions: Arc<Deletions>,
     /// Rows that the newest revision brought or changed and that were not looked at since.
     unseen: FxHashSet<Key>,
-    held_units: BTreeSet<Unit>,
+    held_units: BTreeMap<Unit, usize>,
     /// How many units have come how far.
     units: [usize; Outcome::ALL.len()],
     /// When the next report may be published.
@@ -123,7 +123,7 @@ impl Default for Tracker {
             desired: Arc::default(),
             deletions: Arc::default(),
             unseen: FxHashSet::default(),
-            held_units: BTreeSet::new(),
+            held_units: BTreeMap::new(),
             units: [0; Outcome::ALL.len()],
             next: Duration::ZERO,
             changed: true,
@@ -414,9 +414,12 @@ impl Tracker {
             }));
         }
         self.changed |= self.report.held_deletions != held;
-        let units = held.iter().flat_map(|held| held.objects.iter().map(Unit::of)).collect();
-        touched.append(&mut std::mem::replace(&mut self.held_units, units));
-        touched.extend(self.held_units.iter().cloned());
+        let mut units: BTreeMap<Unit, usize> = BTreeMap::new();
+        for key in held.iter().flat_map(|held| &held.objects) {
+            *units.entry(Unit::of(key)).or_insert(0) += 1;
+        }
+        touched.extend(std::mem::replace(&mut self.held_units, units).into_keys());
+        touched.extend(self.held_units.keys().cloned());
         self.report.held_deletions = held;
     }
 
@@ -440,7 +443,8 @@ impl Tracker {
                 .map(|at| &at.commit)
                 .or(desired.commit.as_ref().filter(|_| leaves));
             let deletions = self.report.held_deletions.clone();
-            let deletions = deletions.filter(|_| self.held_units.contains(name));
+            let own = self.held_units.get(name).copied().unwrap_or(0);
+            let deletions = deletions.filter(|_| own > 0).map(|held| held_reason(&held, own));
             let waits_for = self.deletions.waits_for.clone();
             let known = self.report.units.contains_key(name);
             let unit = match (self.report.units.get_mut(name), commit) {
@@ -503,13 +507,19 @@ fn position(row: &DesiredRow) -> Position {
     }
 }
 
+/// Why a unit is held of which `own` objects are among the held deletions. The reason of these may name
+/// another unit: which one is over the budget, all of them wait.
+fn held_reason(held: &HeldDeletions, own: usize) -> String {
+    let reason = &held.reason;
+    match (own, held.objects.len().saturating_sub(own)) {
+        (_, 0) => reason.clone(),
+        (1, others) => format!("1 object of its own is held together with {others} of other units: {reason}"),
+        (own, others) => format!("{own} objects of its own are held together with {others} of other units: {reason}"),
+    }
+}
+
 /// The outcome of a unit: the worst of its objects, on the way while something of it goes, or held.
-fn sum(
-    unit: &UnitReport,
-    held: Option<&str>,
-    deletions: Option<&HeldDeletions>,
-    waits_for: Option<&Key>,
-) -> (Outcome, String) {
+fn sum(unit: &UnitReport, held: Option<&str>, deletions: Option<&str>, waits_for: Option<&Key>) -> (Outcome, String) {
     let (mut outcome, mut reason) = match unit.objects.unsettled().next() {
         None => (
             Outcome::Converged,
@@ -532,7 +542,7 @@ fn sum(
             (several, Some(key)) => format!("{several} objects wait to be removed until {key} is released"),
         };
     }
-    for why in [held, deletions.map(|held| held.reason.as_str())].into_iter().flatten() {
+    for why in [held, deletions].into_iter().flatten() {
         if outcome < Outcome::Held {
             outcome = Outcome::Held;
             reason = why.to_owned();

@@ -71,6 +71,11 @@ pub const DEPENDS_ON: &str = "towline.dev/depends-on";
 /// What a failed rollout of this object leads to: `revert`.
 pub const ON_FAILURE: &str = "towline.dev/on-failure";
 
+/// On a Node: names the machine that holds the name.
+pub const MACHINE: &str = "towline.dev/machine-id";
+/// On a Node: the id of the agent that holds the name.
+pub const AGENT: &str = "towline.dev/agent-id";
+
 /// On a Namespace that no manifest declares and that was made because manifests use it.
 pub const IMPLICIT: &str = "towline.dev/implicit";
 

@@ -15,6 +15,16 @@ pub enum OnFailure {
 /// Every annotation of Towline's own that a manifest may carry.
 pub const ANNOTATIONS: [&str; 3] = [labels::WAVE, labels::DEPENDS_ON, labels::ON_FAILURE];
 
+/// Annotations that Towline itself writes to live objects of this kind: clients send them back with the rest.
+#[must_use]
+pub const fn written(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Node => &[labels::MACHINE, labels::AGENT],
+        Kind::Namespace => &[labels::IMPLICIT],
+        _ => &[],
+    }
+}
+
 /// Everything of Towline's own begins so.
 pub const PREFIX: &str = "towline.dev/";
 

@@ -1,5 +1,7 @@
 //! DaemonSets, ReplicationControllers and disruption budgets on real Docker.
 
+use std::time::{Duration, Instant};
+
 use harness::{
     Cluster, PATIENCE, have_docker, have_kubectl,
     manifests::{WEB_1, WEB_2, deployment},
@@ -89,8 +91,15 @@ fn a_node_is_drained_as_far_as_a_budget_permits() -> anyhow::Result<()> {
     let before = cluster.wait_running(2);
     let node = cluster.node_name();
     let drain = |timeout: &str| run_any(&mut cluster.kubectl_command(&["drain", &node, "--timeout", timeout]));
+    let begun = Instant::now();
     let (code, said) = drain("4s")?;
     assert!(code == 1 && said.contains("disruption budget"), "{said}");
+    assert!(said.contains("will retry after 5s"), "it says that it waits: {said}");
+    let took = begun.elapsed();
+    assert!(
+        took < Duration::from_secs(30),
+        "its time limit holds, not {took:?}: {said}"
+    );
     assert_eq!(cluster.running()?, before, "nothing was ended");
 
     cluster.repository.write("namespaces/shop/budget.yaml", &budget(0))?;

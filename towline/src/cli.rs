@@ -82,11 +82,12 @@ pub(crate) enum Command {
 /// How to reach a running server.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Client {
-    /// The kubeconfig to use [default: $KUBECONFIG, then DATA_DIR/kubeconfig]
+    /// The kubeconfig to use [default: the first file of $KUBECONFIG that is there, then
+    /// $TOWLINE_DATA_DIR/kubeconfig]
     #[arg(long, value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
-    /// The server's data directory, where its kubeconfig lies
-    #[arg(long, value_name = "DIR", env = "TOWLINE_DATA_DIR")]
+    /// The server's data directory, whose kubeconfig is used whatever $KUBECONFIG says
+    #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
 }
 

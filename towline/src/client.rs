@@ -1,6 +1,10 @@
 //! A small HTTPS client for the server's own endpoints, found through a kubeconfig.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::{Context, anyhow, bail};
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -24,7 +28,7 @@ pub(crate) struct Server {
 
 /// The server could not be reached at all: a different exit code from its saying no.
 #[derive(Debug, thiserror::Error)]
-#[error("the server at {server} cannot be reached: {reason}. Is it running?")]
+#[error("the server at {server} cannot be reached: {reason}")]
 pub(crate) struct Unreachable {
     server: String,
     reason: String,
@@ -65,18 +69,27 @@ struct User {
     token: Option<String>,
 }
 
-/// The kubeconfig that a command uses: the flag, `$KUBECONFIG`, then the data directory's.
+/// The kubeconfig that a command uses: what its flags name, else `$KUBECONFIG`, then the data directory's.
 pub(crate) fn kubeconfig_path(client: &cli::Client) -> PathBuf {
     if let Some(path) = &client.kubeconfig {
         return path.clone();
     }
-    if client.data_dir.is_none()
-        && let Some(path) = std::env::var_os("KUBECONFIG").filter(|path| !path.is_empty())
-        && let Some(first) = std::env::split_paths(&path).next()
-    {
-        return first;
+    if let Some(dir) = &client.data_dir {
+        return dir.join("kubeconfig");
     }
-    paths::data_dir(client.data_dir.as_deref()).join("kubeconfig")
+    let listed = std::env::var_os("KUBECONFIG").unwrap_or_default();
+    first_there(&listed, Path::exists).unwrap_or_else(|| {
+        let dir = std::env::var_os("TOWLINE_DATA_DIR").filter(|dir| !dir.is_empty());
+        paths::data_dir(dir.as_deref().map(Path::new)).join("kubeconfig")
+    })
+}
+
+/// The first file of a list such as `$KUBECONFIG` that is there; where none is, the first, for the error.
+fn first_there(listed: &OsStr, is_there: impl Fn(&Path) -> bool) -> Option<PathBuf> {
+    let files: Vec<PathBuf> = std::env::split_paths(listed)
+        .filter(|path| !path.as_os_str().is_empty())
+        .collect();
+    files.iter().find(|path| is_there(path)).or(files.first()).cloned()
 }
 
 impl Server {
@@ -143,16 +156,27 @@ impl Server {
         }
     }
 
+    /// A server answered, and is not the one that the kubeconfig knows.
+    fn untrusted(&self, error: &std::io::Error) -> Unreachable {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        match inner {
+            Some(rustls::Error::InvalidCertificate(_)) => self.unreachable(format!(
+                "its certificate is not one that the kubeconfig's certificate authority vouches for ({error}): the kubeconfig is of another server, or of an earlier one with this address"
+            )),
+            _ => self.unreachable(error),
+        }
+    }
+
     /// Sends one request and returns the response, whatever its code, with its body still to read.
     pub(crate) async fn send(&self, method: &str, path: &str, body: Vec<u8>) -> anyhow::Result<Response<Incoming>> {
         let tcp = TcpStream::connect(&self.authority)
             .await
-            .map_err(|error| self.unreachable(error))?;
+            .map_err(|error| self.unreachable(format!("{error}. Is it running?")))?;
         let name = ServerName::try_from(self.host.clone()).context("the server's host name is not valid")?;
         let stream = tokio_rustls::TlsConnector::from(self.tls.clone())
             .connect(name, tcp)
             .await
-            .map_err(|error| self.unreachable(error))?;
+            .map_err(|error| self.untrusted(&error))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| self.unreachable(error))?;
@@ -210,4 +234,26 @@ fn find<T>(list: Vec<Named<T>>, name: &str, what: &str) -> anyhow::Result<T> {
         .find(|entry| entry.name == name)
         .map(|entry| entry.value)
         .ok_or_else(|| anyhow!("the kubeconfig has no {what} {name:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_kubeconfig_that_is_there_is_taken() {
+        let is_there = |path: &Path| path.starts_with("/there");
+        let table = [
+            ("", None),
+            (":", None),
+            ("/there/a:/there/b", Some("/there/a")),
+            ("/nope:/there/b", Some("/there/b")),
+            (":/there/b", Some("/there/b")),
+            ("/nope:/neither", Some("/nope")),
+        ];
+        for (listed, expected) in table {
+            let found = first_there(OsStr::new(listed), is_there);
+            assert_eq!(found.as_deref(), expected.map(Path::new), "{listed:?}");
+        }
+    }
 }

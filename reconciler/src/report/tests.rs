@@ -158,6 +158,35 @@ fn held_deletions_keep_their_time_and_what_is_gone_leaves_the_report() {
 }
 
 #[test]
+fn each_unit_is_told_its_own_part_of_the_held_deletions() {
+    let mut tracker = Tracker::default();
+    let mut it = world(vec![ready()]);
+    let key = |namespace: &str, name: &str| Key::namespaced(Kind::ConfigMap, namespace, name);
+    let all = vec![key("a", "c"), key("b", "c"), key("b", "d"), key("b", "e")];
+    let cases = [
+        (
+            all,
+            "1 object of its own is held together with 3 of other units: 3 of the 3 in b",
+        ),
+        (vec![key("a", "c")], "3 of the 3 in b"),
+    ];
+    for (objects, told) in cases {
+        it.deletions = Arc::new(Deletions {
+            held: Some(Arc::new(HeldDeletions {
+                commit: Commit::from("c"),
+                objects,
+                since: after(0).wall,
+                reason: "3 of the 3 in b".to_owned(),
+            })),
+            ..Deletions::default()
+        });
+        tracker.look(&it, after(0));
+        let unit = &tracker.report().units[&Unit("a".into())];
+        assert_eq!((unit.outcome, unit.reason.as_str()), (Outcome::Held, told));
+    }
+}
+
+#[test]
 fn a_unit_is_on_its_way_until_what_it_removes_is_gone() {
     let mut tracker = Tracker::default();
     let key = |name: &str| Key::namespaced(Kind::ConfigMap, "a", name);

@@ -138,7 +138,11 @@ pub(super) const SPEC: &[Field] = &[
     implemented("overhead", "Added to the requests of the containers."),
     implemented("hostPID", "The containers see the processes of the node."),
     implemented("hostIPC", "The containers share the node's IPC."),
-    harmless("hostUsers", "User namespaces are set up in the Docker daemon."),
+    ignored(
+        "hostUsers",
+        "user namespaces are set up in the Docker daemon, for all its containers (userns-remap)",
+        &["true"],
+    ),
     refused(
         "runtimeClassName",
         "all containers run with the daemon's default runtime",

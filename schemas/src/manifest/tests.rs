@@ -1,4 +1,5 @@
 mod judged;
+mod told;
 mod workloads;
 
 use super::*;

@@ -357,6 +357,9 @@ pub(super) fn read_quantity(at: &At<'_, '_>, findings: &mut Findings) -> Option<
     }
 }
 
+/// Docker makes no container with less memory.
+const LEAST_MEMORY: i64 = 6 << 20;
+
 /// Checks `requests` and `limits`, and that no request is over its limit.
 fn resource_requirements(at: &At<'_, '_>, findings: &mut Findings) {
     let mut amounts: [BTreeMap<&str, Quantity>; 2] = [BTreeMap::new(), BTreeMap::new()];
@@ -381,6 +384,8 @@ fn resource_requirements(at: &At<'_, '_>, findings: &mut Findings) {
             };
             if quantity.is_negative() {
                 findings.invalid(&amount, "must not be negative");
+            } else if (key, name) == ("limits", "memory") && (1..LEAST_MEMORY).contains(&quantity.value()) {
+                findings.invalid(&amount, "is too little: Docker starts no container with less than 6Mi");
             }
             amounts[slot].insert(name, quantity);
         }

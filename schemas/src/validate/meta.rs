@@ -101,7 +101,7 @@ pub(super) fn check(kind: Kind, object: &At<'_, '_>, findings: &mut Findings) {
         findings.forbidden(&at, &format!("{} belongs to no namespace: remove this line", kind.a()));
     }
     labels_and_annotations(&meta, findings);
-    rollout_annotations(&meta, findings);
+    rollout_annotations(kind, &meta, findings);
     for finalizer in meta.items("finalizers") {
         if finalizer.value.as_str().is_some_and(|text| !is_label_key(text)) {
             findings.invalid(&finalizer, "is not a qualified name such as example.com/finalizer");
@@ -110,14 +110,14 @@ pub(super) fn check(kind: Kind, object: &At<'_, '_>, findings: &mut Findings) {
 }
 
 /// Checks what annotations say to Towline itself.
-fn rollout_annotations(meta: &At<'_, '_>, findings: &mut Findings) {
+fn rollout_annotations(kind: Kind, meta: &At<'_, '_>, findings: &mut Findings) {
     let Some(annotations) = meta.get("annotations") else {
         return;
     };
     let namespace = meta.text("namespace").unwrap_or_default();
     for (name, value) in annotations
         .entries()
-        .filter(|(name, _)| name.starts_with(rollout::PREFIX))
+        .filter(|(name, _)| name.starts_with(rollout::PREFIX) && !rollout::written(kind).contains(name))
     {
         let Some(text) = value.value.as_str() else { continue };
         if !rollout::ANNOTATIONS.contains(&name) {

@@ -182,17 +182,29 @@ pub(super) fn amounts_and_modes(kind: Kind, spec: &At<'_, '_>, findings: &mut Fi
         };
         findings.required(spec, key, message);
     }
-    if let Some(capacity) = spec.get("capacity") {
-        capacity.entries().for_each(|(_, amount)| {
-            read_quantity(&amount, findings);
-        });
+    let resources = spec.get("resources");
+    let requests = resources.as_ref().and_then(|resources| resources.get("requests"));
+    for amounts in [spec.get("capacity"), requests].into_iter().flatten() {
+        for (_, amount) in amounts.entries() {
+            if read_quantity(&amount, findings).is_some_and(|size| size.value() <= 0) {
+                findings.invalid(&amount, "must be more than 0");
+            }
+        }
     }
-    if let Some(resources) = spec.get("resources")
-        && let Some(requests) = resources.get("requests")
-    {
-        requests.entries().for_each(|(_, amount)| {
-            read_quantity(&amount, findings);
-        });
+    // Volumes that a person made may be reached from several nodes.
+    let local =
+        kind == Kind::PersistentVolumeClaim && !spec.has("volumeName") && spec.text("storageClassName") != Some("");
+    for mode in spec.items("accessModes").filter(|_| local) {
+        if let Some(word @ ("ReadWriteMany" | "ReadOnlyMany")) = mode.value.as_str() {
+            findings.warn(
+                Fault::NotActedOn,
+                mode.path(),
+                format!(
+                    "a volume that a class makes is on one node and cannot be {word}: ask for ReadWriteOnce, or declare a \
+                     PersistentVolume for it"
+                ),
+            );
+        }
     }
 }
 

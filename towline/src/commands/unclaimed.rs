@@ -77,7 +77,14 @@ fn meant<'a>(target: &str, pods: &'a [Pod]) -> anyhow::Result<Vec<&'a Pod>> {
         .filter(|pod| pod.node == node && (uid == "all" || pod.uid == uid))
         .collect();
     if all.is_empty() {
-        bail!("node {node:?} reports no unclaimed pod {uid:?}; `towline unclaimed` lists them");
+        let which = if uid == "all" {
+            String::new()
+        } else {
+            format!(" {uid:?}")
+        };
+        bail!(
+            "no unclaimed pod{which} is reported of a node {node:?}; `towline unclaimed` lists the pods, `kubectl get nodes` the nodes"
+        );
     }
     Ok(all)
 }

@@ -366,6 +366,11 @@ fn what_is_not_acted_on_is_a_warning() {
         ),
         (
             "spec:\n      containers",
+            "spec:\n      hostUsers: false\n      containers",
+            "set up in the Docker daemon",
+        ),
+        (
+            "spec:\n      containers",
             "spec:\n      volumes: [{name: a, emptyDir: {sizeLimit: 1Gi}}]\n      containers",
             "may grow past it",
         ),
@@ -443,6 +448,18 @@ fn kinds_that_are_only_stored_say_so_once() {
         (
             "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: a}\nspec: {accessModes: [ReadWriteOnce]}",
             "requests.storage",
+        ),
+        (
+            "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: a}\nspec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: -1Gi}}}",
+            "must be more than 0",
+        ),
+        (
+            "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: a}\nspec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 0}}}",
+            "must be more than 0",
+        ),
+        (
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: a, image: a, resources: {limits: {memory: 1Mi}}}]}",
+            "less than 6Mi",
         ),
         (
             "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: a}\nspec: {serviceName: a, selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: a, image: a, volumeMounts: [{name: dta, mountPath: /d}]}]}}, volumeClaimTemplates: [{metadata: {name: data}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}]}",
