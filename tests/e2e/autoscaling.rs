@@ -141,7 +141,6 @@ fn kubectl_autoscale_names_the_file_and_its_manifest_is_taken() -> anyhow::Resul
     assert_ne!(code, 0, "{said}");
     assert!(said.contains("namespaces/shop/"), "it says where to write it:\n{said}");
     let manifest = cluster.kubectl(&[&autoscale[..], &["--dry-run=client", "-o", "yaml"]].concat())?;
-    assert!(manifest.contains("autoscaling/v1"), "{manifest}");
     cluster.repository.write("namespaces/shop/hpa.yaml", &manifest)?;
     cluster.repository.commit("Scale web")?;
     cluster.sync(0);

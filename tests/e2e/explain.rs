@@ -21,12 +21,17 @@ fn a_rollout_is_explained_by_field_commit_and_line() -> anyhow::Result<()> {
     repository.write(file, &deployment("web", 1, WEB_2))?;
     let newer = repository.commit("A newer shop")?;
     cluster.sync(0);
+    let text = deployment("web", 1, WEB_2);
+    let line = 1 + text
+        .lines()
+        .position(|line| line.contains(WEB_2))
+        .expect("the image is there");
     let said = cluster.towline(&["explain", "deploy/web", "-n", "shop"])?;
     for part in [
         "Deployment shop/web: converged",
         &format!("declared at {file}:1 by {} \"A newer shop\"", &newer[..10]),
         "Replaced web by",
-        &format!("spec.template.spec.containers[web].image: {WEB_1} -> {WEB_2}  {file}:19"),
+        &format!("spec.template.spec.containers[web].image: {WEB_1} -> {WEB_2}  {file}:{line}"),
         "\"The first shop\"",
         "Nothing waits.",
     ] {

@@ -237,7 +237,7 @@ async fn a_hold_outlives_a_restart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_in_the_place_of_a_manifest_holds_what_it_declared() {
     let world = World::new(two_shops).await;
-    let before = world.store.desired();
+    let before = world.look().await;
     let file = world.repo.dir.join("namespaces/a/one.yaml");
     let aside = world.repo.dir.join("one.txt");
     std::fs::rename(&file, &aside).expect("moved");
