@@ -115,7 +115,11 @@ fn a_stateful_sets_volumes_outlive_its_pods_and_go_with_it() -> anyhow::Result<(
 
     // The claims go with the set, and Docker's volumes with the claims.
     cluster.repository.remove("namespaces/shop/db.yaml")?;
-    cluster.repository.commit("No database")?;
+    let gone = cluster.repository.commit("No database")?;
+    // Claims are data: however few go, somebody must say that it is meant.
+    let said = cluster.sync(3);
+    assert!(said.contains("data-db-0"), "the claims are named:\n{said}");
+    cluster.towline(&["sync", "--confirm-deletes", &gone])?;
     wait("the volumes to go", PATIENCE, || {
         let label = "label=dev.towline.volume-uid";
         let all = cluster
