@@ -55,6 +55,7 @@ fn mount_points_are_read_as_they_are() {
 }
 
 #[test]
+#[allow(clippy::print_stderr, reason = "a skip is told")]
 fn a_mount_that_is_in_use_keeps_everything() {
     if !nix::unistd::geteuid().is_root() {
         eprintln!("SKIPPED: only root mounts");

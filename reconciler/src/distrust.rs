@@ -172,8 +172,8 @@ mod tests {
             };
             BTreeMap::from([((row.key.clone(), row.hash), Arc::new(bad))])
         };
-        assert_eq!(changed(&Bad::new(), &bad("a")), [row.key.clone()]);
-        assert_eq!(changed(&bad("a"), &bad("b")), [row.key.clone()]);
+        assert_eq!(changed(&Bad::new(), &bad("a")), std::slice::from_ref(&row.key));
+        assert_eq!(changed(&bad("a"), &bad("b")), std::slice::from_ref(&row.key));
         assert_eq!(changed(&bad("a"), &bad("a")), []);
     }
 }

@@ -81,6 +81,11 @@ fn a_stateful_sets_volumes_outlive_its_pods_and_go_with_it() -> anyhow::Result<(
         cluster.sync(0);
         Ok(())
     };
+    // Something that stays: an empty folder is no order to delete.
+    cluster.repository.write(
+        "namespaces/other/settings.yaml",
+        &harness::manifests::config_map("settings", "a", "1"),
+    )?;
     declare(2, "A database")?;
     let (first, container) = ready(&cluster, "db-0", "");
     cluster.docker(&["exec", &container, "sh", "-c", "echo kept > /data/file"])?;

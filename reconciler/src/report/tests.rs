@@ -325,11 +325,10 @@ fn a_revision_is_reported_on_once_all_that_it_changed_was_looked_at() {
         let mut world = world(objects);
         world.desired = desired.clone();
         let plan = tracker.look(&world, after(second));
-        let told = plan.steps.into_iter().find_map(|step| match step {
+        plan.steps.into_iter().find_map(|step| match step {
             Step::Publish(report) => Some((report.revision, report.outcome)),
             _ => None,
-        });
-        told
+        })
     };
     let (one, two) = (named("one"), named("two"));
     let first = at(1, &[&one, &two]);

@@ -189,7 +189,7 @@ impl Class {
             };
             block = first(block, against);
         }
-        if !near && !(drawn == 0 && self.draws_itself) {
+        if !(near || drawn == 0 && self.draws_itself) {
             block = first(block, Some(Block::Near));
         }
         block
