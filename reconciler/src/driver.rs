@@ -546,7 +546,9 @@ impl Driver {
         };
         if let Some(cluster) = cluster {
             self.index.desk.put_back(cluster);
-            if self.index.desk.has_work(now.monotonic) {
+            // After a failure it backs off as every controller does: while the database is away, what it
+            // could not write would be decided again and again.
+            if outcome.is_ok() && self.index.desk.has_work(now.monotonic) {
                 self.queue.add(Work::all(Controller::Scheduler));
             }
         }
