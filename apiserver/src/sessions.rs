@@ -149,12 +149,6 @@ impl Sessions {
         self.ask(node, |id| SessionRequest::Settle { id, uid, order }).await
     }
 
-    /// Whether a node's agent listens for requests now.
-    #[must_use]
-    pub fn is_connected(&self, node: &str) -> bool {
-        self.inner.agents.lock().contains_key(node)
-    }
-
     async fn ask(
         &self,
         node: &str,

@@ -41,7 +41,8 @@ use crate::{
 const SIDE_BY_SIDE: usize = 256;
 /// How many keys one batch takes at most.
 const BATCH: usize = 500;
-/// How soon a release that failed looks at everything again.
+/// How soon a plan that failed is looked at again for what it wanted next, beside the back-off of what
+/// failed: what is due at once would be tried without a pause while the database is away.
 const AGAIN: Duration = Duration::from_secs(1);
 /// How long the driver pauses after a fault of its own, at first and at most.
 const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
@@ -544,12 +545,15 @@ impl Driver {
                 return self.fault(works, &message, now);
             }
         };
+        let pause = match &outcome {
+            Err(failure) if failure.retry() != Retry::Moved => AGAIN,
+            _ => Duration::ZERO,
+        };
         if let Some(cluster) = cluster {
             self.index.desk.put_back(cluster);
-            // After a failure it backs off as every controller does: while the database is away, what it
-            // could not write would be decided again and again.
-            if outcome.is_ok() && self.index.desk.has_work(now.monotonic) {
-                self.queue.add(Work::all(Controller::Scheduler));
+            if self.index.desk.has_work(now.monotonic) {
+                self.queue
+                    .add_at(Work::all(Controller::Scheduler), now.monotonic + pause);
             }
         }
         for told in works.iter().filter_map(|work| self.faults.remove(work)) {
@@ -594,10 +598,11 @@ impl Driver {
             };
             again
                 .into_iter()
-                .for_each(|work| self.queue.add_at(work, now.monotonic + delay));
+                .for_each(|work| self.queue.add_at(work, now.monotonic + delay.max(pause)));
         }
         for (key, delay) in plan.revisit {
-            self.queue.add_at(Work::new(controller, key), now.monotonic + delay);
+            self.queue
+                .add_at(Work::new(controller, key), now.monotonic + delay.max(pause));
         }
         // What could not be kept opens no gate: it is marked again.
         if !healthy.is_empty() && marked {

@@ -245,12 +245,6 @@ impl Queue {
         }
     }
 
-    /// More keys of this controller are ready.
-    #[must_use]
-    pub fn has_waiting(&self, controller: Controller) -> bool {
-        self.ready.contains_key(&controller)
-    }
-
     /// How often this failed in a row.
     #[must_use]
     pub fn failures(&self, work: &Work) -> u32 {
@@ -277,19 +271,6 @@ impl Queue {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// Controllers that have ready work or run.
-    #[must_use]
-    pub fn depth(&self) -> BTreeMap<&'static str, usize> {
-        let mut depth = BTreeMap::new();
-        for (controller, keys) in &self.ready {
-            *depth.entry(controller.name()).or_insert(0) += keys.len();
-        }
-        for work in &self.running {
-            *depth.entry(work.controller.name()).or_insert(0) += 1;
-        }
-        depth
     }
 }
 

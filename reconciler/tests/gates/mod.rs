@@ -29,17 +29,17 @@ fn reported(cluster: &Cluster, kind: Kind, name: &str) -> Option<(Outcome, Strin
     Some((object.outcome, object.reason.clone()))
 }
 
+fn is_there(cluster: &Cluster, map: &str) -> bool {
+    let key = Key::namespaced(Kind::ConfigMap, "default", map);
+    cluster.store.get(&key).is_some()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_deleted_while_a_create_is_refused() {
     let cluster = Cluster::start(1).await;
     cluster.declare(vec![map("old", "1")]).await;
     cluster.converged().await;
-    let there = |name: &str| {
-        cluster
-            .store
-            .get(&Key::namespaced(Kind::ConfigMap, "default", name))
-            .is_some()
-    };
+    let there = |name: &str| is_there(&cluster, name);
     // No store takes such a name.
     cluster.declare(vec![map("bad\0", "1"), map("new", "1")]).await;
     cluster
@@ -59,12 +59,7 @@ async fn nothing_is_deleted_while_a_create_waits_for_its_wave() {
     let cluster = Cluster::start(1).await;
     cluster.declare(vec![map("old", "1")]).await;
     cluster.converged().await;
-    let there = |name: &str| {
-        cluster
-            .store
-            .get(&Key::namespaced(Kind::ConfigMap, "default", name))
-            .is_some()
-    };
+    let there = |name: &str| is_there(&cluster, name);
     cluster
         .declare(vec![sized("100"), in_wave(map("late", "1"), "1")])
         .await;
