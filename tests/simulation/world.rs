@@ -496,6 +496,27 @@ impl World {
         self.watcher.lock().broken.extend(wrong);
     }
 
+    /// What is there: for whoever looks into a seed that fails.
+    fn found(&self, store: &Store) -> Vec<String> {
+        let pods = store.list(Kind::Pod, None).items;
+        let pods = pods.iter().map(|pod| {
+            format!(
+                "pod {} on {:?}: {}, ready {}, in deletion {}",
+                pod.name(),
+                pod.node,
+                reconciler::pods::phase(pod),
+                reconciler::pods::is_ready(pod),
+                pod.is_deleting()
+            )
+        });
+        let nodes = self.nodes.iter().enumerate();
+        let containers =
+            nodes.flat_map(|(number, node)| node.runtime.containers().into_iter().map(move |it| (number, it)));
+        let containers =
+            containers.map(|(number, it)| format!("container {} on node {number}: {:?}", it.name, it.life));
+        pods.chain(containers).collect()
+    }
+
     /// What is not as declared.
     fn wrong(&self) -> Vec<String> {
         let Some(server) = &self.server else {
@@ -532,6 +553,10 @@ impl World {
         let running = running.count();
         if running != wanted {
             wrong.push(format!("{running} containers run, not {wanted}"));
+        }
+        if !wrong.is_empty() {
+            let found = self.found(store);
+            wrong.push(found.join("\n"));
         }
         wrong
     }
