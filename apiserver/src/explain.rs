@@ -132,8 +132,8 @@ pub(crate) async fn answer(front: &Front, query: &Query) -> Result<Response, Api
     let key = asked(query)?;
     if !is_explained(key.kind) {
         return Err(ApiError::bad_request(format!(
-            "a {} has no containers: explain a Deployment, ReplicaSet, StatefulSet, DaemonSet, Job, CronJob or Pod",
-            key.kind
+            "{} has no containers: explain a Deployment, ReplicaSet, StatefulSet, DaemonSet, Job, CronJob or Pod",
+            key.kind.a()
         )));
     }
     let seen = look(front, &key)?;

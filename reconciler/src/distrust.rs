@@ -58,9 +58,8 @@ pub(crate) fn given_up(row: &DesiredRow, report: &ObjectReport, now: Now) -> Opt
     }
     let failed = match row.key.kind {
         Kind::Deployment => report.reason.starts_with("ProgressDeadlineExceeded"),
-        Kind::DaemonSet | Kind::StatefulSet => true,
         // How a Job ends is no rollout.
-        _ => false,
+        kind => rollout::rolls_out(kind),
     };
     failed.then(|| BadContent {
         key: row.key.clone(),

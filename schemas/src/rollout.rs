@@ -65,6 +65,12 @@ fn items(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|item| !item.is_empty())
 }
 
+/// Whether objects of this kind replace their pods in a rollout.
+#[must_use]
+pub fn rolls_out(kind: Kind) -> bool {
+    matches!(kind, Kind::Deployment | Kind::StatefulSet | Kind::DaemonSet)
+}
+
 /// What is wrong with the value of one of Towline's annotations on an object of `kind` in
 /// `namespace`.
 pub(crate) fn annotation_fault(namespace: &str, name: &str, text: &str) -> Option<String> {

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     Kind,
-    labels::{is_dns_subdomain, is_label_key, is_label_value},
+    labels::{self, is_dns_subdomain, is_label_key, is_label_value},
     rollout,
     selector::Selector,
 };
@@ -129,6 +129,12 @@ fn rollout_annotations(kind: Kind, meta: &At<'_, '_>, findings: &mut Findings) {
             findings.warn(Fault::NotActedOn, value.path(), message);
         } else if let Some(fault) = rollout::annotation_fault(namespace, name, text) {
             findings.error(Fault::Invalid, value.path(), fault);
+        } else if name == labels::ON_FAILURE && !rollout::rolls_out(kind) {
+            let message = format!(
+                "{} has no rollout that could fail: a Deployment, StatefulSet or DaemonSet can be reverted",
+                kind.a()
+            );
+            findings.warn(Fault::NotActedOn, value.path(), message);
         }
     }
 }

@@ -49,3 +49,15 @@ fn the_annotations_that_towline_writes_are_known_where_it_writes_them() {
     assert!(!warned(Kind::Namespace, crate::labels::IMPLICIT));
     assert!(warned(Kind::Node, "towline.dev/machine"));
 }
+
+#[test]
+fn a_revert_is_for_what_rolls_out() {
+    let text =
+        "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\n  annotations: {towline.dev/on-failure: revert}\n";
+    let found = problems("a.yaml", text);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(
+        found[0].contains(" warning ") && found[0].contains("a ConfigMap has no rollout"),
+        "{found:#?}"
+    );
+}
